@@ -136,9 +136,8 @@ def main() -> None:
         "goals": {"most_alarms": MOST_ALARMS, "least_found": LEAST_FOUND},
     }
     print(json.dumps(result, indent=2))
-    if output := asked.output or (
-        RESULTS / "aa.json" if asked.comparisons >= 200 else None
-    ):
+    output = asked.output or (RESULTS / "aa.json" if asked.comparisons >= 200 else None)
+    if output:
         atomic.write_json(output, result)
 
 

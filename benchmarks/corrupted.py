@@ -216,9 +216,8 @@ def main() -> None:
         "plain": agreement(pairs, plain),
     }
     print(json.dumps(found, indent=2))
-    if output := asked.output or (
-        RESULTS / "corrupted.json" if asked.each >= 3_000 else None
-    ):
+    output = asked.output or (RESULTS / "corrupted.json" if asked.each >= 3_000 else None)
+    if output:
         atomic.write_json(output, found)
 
 

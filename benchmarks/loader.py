@@ -438,11 +438,12 @@ def main() -> None:
         "load_average"
     ]
     defaults = [parser.get_default(name) for name in ("lines", "rounds", "seconds")]
-    if target := asked.output or (
+    target = asked.output or (
         RESULTS / "loader.json"
         if [asked.lines, asked.rounds, asked.seconds] == defaults
         else None
-    ):
+    )
+    if target:
         atomic.write_json(target, result)
         print(f"saved {target}")
 

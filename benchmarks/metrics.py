@@ -169,7 +169,8 @@ def main() -> None:
         parser.get_default("pairs"),
         parser.get_default("rounds"),
     )
-    if target := asked.output or (RESULTS / "metrics.json" if full else None):
+    target = asked.output or (RESULTS / "metrics.json" if full else None)
+    if target:
         atomic.write_json(target, result)
         print(f"saved {target}")
 

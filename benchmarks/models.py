@@ -456,6 +456,8 @@ def main() -> None:
                 " Topdu/OpenOCR"
             )
         sys.path.insert(0, str(asked.openocr.resolve()))
+    reasons = {name: missing(name, asked) for name in asked.networks}
+    left_out = {name: why for name, why in reasons.items() if why}
     result: dict[str, Any] = {
         "what": (
             f"forward and training steps, {PIXELS} px of width a batch, ours beside OpenOCR's and"
@@ -469,13 +471,13 @@ def main() -> None:
         "rounds": asked.rounds,
         "seconds": asked.seconds,
         "clock": "CPU time of one thread" if asked.busy else "wall",
-        "left_out": {name: why for name in asked.networks if (why := missing(name, asked))},
+        "left_out": left_out,
         "rows": [],
     }
-    for name, why in result["left_out"].items():
+    for name, why in left_out.items():
         print(f"{name} is left out: {why}", file=sys.stderr)
     print(HEADING)
-    for name in (name for name in asked.networks if name not in result["left_out"]):
+    for name in (name for name in asked.networks if name not in left_out):
         for width in asked.widths:
             for mode in asked.modes:
                 for dtype in asked.dtypes:
@@ -489,7 +491,8 @@ def main() -> None:
     whole = not result["left_out"] and all(
         getattr(asked, key) == parser.get_default(key) for key in measured
     )
-    if target := asked.output or (RESULTS / "models.json" if whole else None):
+    target = asked.output or (RESULTS / "models.json" if whole else None)
+    if target:
         atomic.write_json(target, result)
         print(f"saved {target}")
 

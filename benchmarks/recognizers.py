@@ -216,7 +216,8 @@ def calibration_errors(results: Sequence[LineResult]) -> dict[str, float]:
             for line in results
             if line.subset == kind
         ]
-        if calibration := calibrate(pairs):
+        calibration = calibrate(pairs)
+        if calibration:
             found[kind] = round(calibration.ece, 4)
     return found
 

@@ -93,7 +93,8 @@ class Browser:
 
     def _read(self) -> dict[str, Any]:
         while b"\0" not in self._unread:
-            if not (part := os.read(self._from, 1 << 20)):
+            part = os.read(self._from, 1 << 20)
+            if not part:
                 raise RuntimeError("Chromium ended")
             self._unread += part
         message, self._unread = self._unread.split(b"\0", 1)
@@ -200,7 +201,8 @@ def main() -> None:
         parser.get_default("lines"),
         parser.get_default("rounds"),
     )
-    if target := asked.output or (RESULTS / "report.json" if full else None):
+    target = asked.output or (RESULTS / "report.json" if full else None)
+    if target:
         atomic.write_json(target, result)
         print(f"saved {target}")
 

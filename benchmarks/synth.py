@@ -149,7 +149,8 @@ def main() -> None:
         parser.get_default("lines"),
         parser.get_default("rounds"),
     )
-    if target := asked.output or (RESULTS / "synth.json" if full else None):
+    target = asked.output or (RESULTS / "synth.json" if full else None)
+    if target:
         atomic.write_json(target, result)
         print(f"saved {target}")
 

@@ -293,7 +293,8 @@ def main() -> None:
     print(json.dumps(result, indent=2))
     kept = ("profile", "sets", "store", "lines", "rounds", "seconds", "device")
     full = all(getattr(asked, name) == parser.get_default(name) for name in kept)
-    if target := asked.output or (RESULTS / "train.json" if full else None):
+    target = asked.output or (RESULTS / "train.json" if full else None)
+    if target:
         atomic.write_json(target, result)
         print(f"saved {target}")
 

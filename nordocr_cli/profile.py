@@ -164,7 +164,8 @@ def load_profile(
     table, origins = _read_with_parents(path)
     table.setdefault("name", path.stem)
     for key, variable in (variables or {}).items():
-        if found := variable.get():
+        found = variable.get()
+        if found:
             _put(table, key, found, variable.name)
             _mark(origins, key, found, variable.name)
     for assignment in sets:

@@ -34,13 +34,11 @@ class LineRow:
     def to_json(self) -> dict[str, Any]:
         """Return the row as one flat JSON object, empty fields left out."""
         names = ("id", "image", "text", "language", "subset", "split", "source")
-        row = {name: value for name in names if (value := getattr(self, name)) != ""}
+        fields = {name: getattr(self, name) for name in names}
+        row = {name: value for name, value in fields.items() if value != ""}
         # `extra` never replaces a field of the row, not even an empty one.
-        return {
-            "text": self.text,
-            **row,
-            **{key: value for key, value in self.extra.items() if key not in names},
-        }
+        extra = {key: value for key, value in self.extra.items() if key not in names}
+        return {"text": self.text, **row, **extra}
 
 
 @dataclass(frozen=True, slots=True)

@@ -384,11 +384,8 @@ class _Scanner:
     def _constant(self, index: int) -> int:
         """Read `static [mut] NAME: TYPE = VALUE;` and return the index behind it."""
         at = index + 1
-        if (
-            (token := self._at(at))
-            and token.kind == "ident"
-            and token.text in ("mut", "ref")
-        ):
+        token = self._at(at)
+        if token is not None and token.kind == "ident" and token.text in ("mut", "ref"):
             at += 1
         name, colon = self._at(at), self._at(at + 1)
         generic = index > 0 and self.tokens[index - 1].is_sign("<", ",")

@@ -218,7 +218,8 @@ def _show(console: Console, result: "BenchResult") -> None:
         console.table(title, ACCURACY_HEADS, accuracy_rows(result), right=range(1, 6))
         unit = "pages" if result.rows[0].pages_per_s else "documents"
         console.note(verdict_note(result.accuracy[0].comparison, unit))
-    if parts := stages(result):
+    parts = stages(result)
+    if parts:
         console.table(
             "one pass, by stage",
             STAGE_HEADS,
@@ -236,7 +237,8 @@ def _show(console: Console, result: "BenchResult") -> None:
     console.line(
         f"{result.environment['cores']} cores, load {shown_load}; p50 and p90 are of single lines"
     )
-    if version := result.environment["versions"].get("tesseract"):
+    version = result.environment["versions"].get("tesseract")
+    if version:
         if "tesserocr" in version:
             startup = ""
         else:

@@ -238,5 +238,6 @@ def _print_next_steps(console: Console, results: Sequence["EngineResult"]) -> No
     )
     console.note(f"{CLASSIC_NOTE}:")
     for result in results:
-        if there := result.classic_tensorrt():
+        there = result.classic_tensorrt()
+        if there:
             console.next(there["command"])

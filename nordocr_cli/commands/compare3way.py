@@ -268,7 +268,8 @@ def _show(
         (line.page_index + 1, line.reference, *line.readings[:2])
         for line in verdict.examples()
     )
-    if shown := [tuple("∅" if text is None else text for text in row) for row in read]:
+    shown = [tuple("∅" if text is None else text for text in row) for row in read]
+    if shown:
         console.table("examples", ("page", "reference", *verdict.engines), shown)
     if report:
         console.next("open", report)

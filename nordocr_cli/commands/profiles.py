@@ -124,5 +124,6 @@ def check(
     for name, problem in problems.items():
         if problem is None and not as_json:
             console.line(f"{name}: ok")
-    if bad := [problem for problem in problems.values() if problem]:
+    bad = [problem for problem in problems.values() if problem]
+    if bad:
         raise UsageError("\n".join(bad))

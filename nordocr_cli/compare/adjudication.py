@@ -84,7 +84,8 @@ def read_decisions(path: Path) -> tuple[list[Decision], int]:
     decisions, left_open = [], 0
     try:
         header = next(rows, [])
-        if missing := [name for name in (*_FIXED, TEXT) if name not in header]:
+        missing = [name for name in (*_FIXED, TEXT) if name not in header]
+        if missing:
             raise DataError(
                 f"{path}: no column {', '.join(missing)}; the table of --adjudicate has tabs"
                 " between its columns"

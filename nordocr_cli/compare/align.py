@@ -138,9 +138,12 @@ def _apart(a: Region, b: Region) -> float | None:
     """How far apart the middles of two lines are, in heights of the lower one; None when they do
     not overlap enough.
     """
-    if (middle := _shared_x(a, b)) is None:
+    middle = _shared_x(a, b)
+    if middle is None:
         return None
-    (top_a, bottom_a), (top_b, bottom_b) = _extent(a, middle), _extent(b, middle)
+
+    top_a, bottom_a = _extent(a, middle)
+    top_b, bottom_b = _extent(b, middle)
     lower = min(bottom_a - top_a, bottom_b - top_b)
     if min(bottom_a, bottom_b) - max(top_a, top_b) < MIN_OVERLAP * lower:
         return None
@@ -159,12 +162,20 @@ def _shared_x(a: Region, b: Region) -> float | None:
 
 def _stacked(a: tuple[int, Region], b: tuple[int, Region]) -> bool:
     """Whether two regions of the same side are two lines above each other."""
-    if a[0] != b[0] or (middle := _shared_x(a[1], b[1])) is None:
+    side_a, region_a = a
+    side_b, region_b = b
+    if side_a != side_b:
         return False
-    (top_a, bottom_a), (top_b, bottom_b) = _extent(a[1], middle), _extent(b[1], middle)
-    return abs(top_a + bottom_a - top_b - bottom_b) / 2 > _ONE_LINE * min(
-        bottom_a - top_a, bottom_b - top_b
-    )
+
+    middle = _shared_x(region_a, region_b)
+    if middle is None:
+        return False
+
+    top_a, bottom_a = _extent(region_a, middle)
+    top_b, bottom_b = _extent(region_b, middle)
+    lower = min(bottom_a - top_a, bottom_b - top_b)
+    distance = abs(top_a + bottom_a - top_b - bottom_b) / 2
+    return distance > _ONE_LINE * lower
 
 
 def _extent(region: Region, x: float) -> tuple[float, float]:

@@ -159,14 +159,10 @@ class AnswerFile:
         """Return the SHA-256 of the replies to these questions, whatever their order in the file
         and whatever else is in it.
         """
-        found = {
-            key: self._replies[key]
-            for q in questions
-            if (key := q.key(self.model)) in self._replies
-        }
-        return hashlib.sha256(
-            json.dumps([[key, asdict(found[key])] for key in sorted(found)]).encode()
-        ).hexdigest()
+        keys = {question.key(self.model) for question in questions}
+        found = sorted(keys & self._replies.keys())
+        replies = [[key, asdict(self._replies[key])] for key in found]
+        return hashlib.sha256(json.dumps(replies).encode()).hexdigest()
 
     def add(self, question: Question, reply: Reply) -> None:
         """Append one reply. Raises DataError when it cannot be written."""

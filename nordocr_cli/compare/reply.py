@@ -92,7 +92,8 @@ def parse_completion(body: bytes, content_type: str = "") -> Reply:
         )
     try:
         value = parse_json(text)
-        if "choices" not in value and (error := error_message(value)):
+        error = error_message(value) if "choices" not in value else ""
+        if error:
             raise ServerError(error, _status_of(value))
         choice, usage = value["choices"][0], value.get("usage")
         content = _content_of(choice["message"])
@@ -135,7 +136,8 @@ def _parse_events(text: str) -> Reply:
             continue
         try:
             value = parse_json(data)
-            if error := error_message(value):
+            error = error_message(value)
+            if error:
                 raise ServerError(error, _status_of(value))
             choice = value["choices"][0]
             delta = choice.get("delta") or choice.get("message") or {}

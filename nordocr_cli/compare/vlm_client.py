@@ -389,9 +389,11 @@ def retry_after(headers: Mapping[str, str]) -> float:
     date), retry-after-ms, or the reset times of rate limits (e.g. `200ms`, `1m30s`).
     """
     waits = [0.0]
-    if value := headers.get("Retry-After"):
+    value = headers.get("Retry-After")
+    if value:
         waits.append(_seconds_or_date(value))
-    if value := headers.get("retry-after-ms"):
+    value = headers.get("retry-after-ms")
+    if value:
         waits.append(_number(value) / 1000)
     if not headers.get("Retry-After") and not headers.get("retry-after-ms"):
         for name in ("x-ratelimit-reset-requests", "x-ratelimit-reset-tokens"):

@@ -262,13 +262,12 @@ def _problems(
         Judged(store, result, result)
         for store, result in zip(plan.stores, results, strict=True)
     ]
-    found = [
-        f"{problem} on {side.store}"
-        for side in sides
-        for gate in plan.gates
-        if (problem := side.missed(gate))
-    ]
-    return found + [problem for each in comparisons if (problem := each.problem())]
+    found = []
+    for side in sides:
+        missed = [side.missed(gate) for gate in plan.gates]
+        found += [f"{problem} on {side.store}" for problem in missed if problem]
+    worse = [each.problem() for each in comparisons]
+    return found + [problem for problem in worse if problem]
 
 
 def _copy_weights(weights: Path, target: Path, sha256: str) -> None:

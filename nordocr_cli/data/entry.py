@@ -92,11 +92,13 @@ def make_entry(value: Mapping[str, Any], where: str, key: str | None = None) -> 
     extra: dict[str, Any] = {}
     # Other tools' names are looked up only where the row's own is missing: this runs for every
     # row.
-    own = {
-        other: name
-        for name in OTHER_NAMES
-        if value.get(name) is None and (other := _other_name(name, value))
-    }
+    own = {}
+    for name in OTHER_NAMES:
+        if value.get(name) is not None:
+            continue
+        other = _other_name(name, value)
+        if other:
+            own[other] = name
     for written, item in value.items():
         name = own.get(written, written)
         if name not in _OWN_KEYS:
@@ -284,10 +286,11 @@ def named_keys(
     for ours, theirs in (("image", image_key), ("text", text_key)):
         if not theirs:
             continue
-        if theirs not in value and (found := _at(value, theirs)) is not None:
-            renamed[ours] = found
-            continue
         if theirs not in value:
+            found = _at(value, theirs)
+            if found is not None:
+                renamed[ours] = found
+                continue
             raise ValueError(
                 f"no {theirs!r}; the row has {', '.join(map(str, names or value))}"
             )

@@ -134,8 +134,9 @@ def parse_source(text: str, columns: Columns = NO_COLUMNS) -> SourceSpec:
     """
     require_utf8(Path(text))
     name, rest = "", text
-    if not Path(text).exists() and (found := re.fullmatch(r"([\w.-]+)=(.+)", text)):
-        name, rest = found.groups()
+    named = re.fullmatch(r"([\w.-]+)=(.+)", text)
+    if named and not Path(text).exists():
+        name, rest = named.groups()
     if Path(rest).exists():
         return SourceSpec(Path(rest), None, name, columns)
     for colon in reversed([match.start() for match in re.finditer(":", rest)]):
@@ -344,7 +345,8 @@ def _source_in(spec: SourceSpec, progress: Progress) -> Source | None:
         others += _counted(pairs, path, "pairs")
     else:
         source = PairSource(path, pairs, root)
-        if lonely := source.images_without_text():
+        lonely = source.images_without_text()
+        if lonely:
             progress.warn(
                 f"{path}: {lonely} images have no text next to them and are not read"
             )

@@ -134,7 +134,8 @@ class ImageFinder:
             return moved
         if problem is not None:
             raise problem
-        if "%" in image and (found := self._by_address(image)):
+        found = self._by_address(image) if "%" in image else None
+        if found:
             return found
         return self._by_other_spelling(path)
 
@@ -142,7 +143,8 @@ class ImageFinder:
         """Return the folder below the root that holds most files of these names, and how many; ""
         and 0 when there is none.
         """
-        names = {parts[-1] for image in missing if (parts := _parts(image))}
+        all_parts = map(_parts, missing)
+        names = {parts[-1] for parts in all_parts if parts}
         found = Counter[str]()
         for folder, _, files in islice(os.walk(self.root), _SEARCHED_FOLDERS):
             found[folder] = len(names.intersection(files))

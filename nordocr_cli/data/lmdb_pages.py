@@ -59,7 +59,8 @@ def check_lmdb_file(data: Path) -> None:
                 f"{data}: not an LMDB file, or its first pages are damaged; copy it again, or make"
                 " it again with prep"
             )
-        if size < (needed := meta.pages * meta.page_bytes):
+        needed = meta.pages * meta.page_bytes
+        if size < needed:
             raise DataError(f"{data}: truncated: {size:,} bytes of {needed:,}; {_AGAIN}")
     except OSError as error:
         raise DataError(f"cannot read {data}: {error.strerror or error}") from error
@@ -77,7 +78,8 @@ def check_lmdb_tree(data: Path) -> None:
         open(data, "rb") as file,
         mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
     ):
-        if problem := _problem_in_tree(mapped, meta):
+        problem = _problem_in_tree(mapped, meta)
+        if problem:
             raise DataError(f"{data}: {problem}; {_AGAIN}")
 
 

@@ -126,6 +126,7 @@ def _require_mapping(
             f"{where}: charset {charset.name!r} has {describe_character(character)}; it needs no"
             " replacement"
         )
-    if missing := charset.missing(replacement):
+    missing = charset.missing(replacement)
+    if missing:
         names = ", ".join(map(describe_character, missing))
         raise DataError(f"{where}: charset {charset.name!r} has no {names} either")

@@ -193,7 +193,8 @@ class LayoutSource:
             for stem in (layout.stem, layout.stem.removeprefix("gt_")):
                 for suffix in PAGE_SUFFIXES:
                     for written in (suffix, suffix.upper()):
-                        if (found := folder / (stem + written)).is_file():
+                        found = folder / (stem + written)
+                        if found.is_file():
                             return found
         return around[0] / (PureWindowsPath(named).name or layout.stem + PAGE_SUFFIXES[0])
 
@@ -212,7 +213,8 @@ def find_layouts(folder: Path) -> list[Path]:
     Of several formats the first is taken: XML, hOCR, JSON, text files of ICDAR.
     """
     for place in (folder, *(folder / name for name in LAYOUT_FOLDERS)):
-        if place.is_dir() and (found := _layouts_in(place)):
+        found = _layouts_in(place) if place.is_dir() else []
+        if found:
             return found
     return []
 
@@ -227,11 +229,14 @@ def _layouts_in(folder: Path) -> list[Path]:
         suffix: [path for path in files if path.suffix.lower() == suffix]
         for suffix in (".xml", ".hocr", ".html", ".json", ".txt", ".tsv")
     }
-    if found := [path for path in by_suffix[".xml"] if is_layout_xml(path)]:
+    found = [path for path in by_suffix[".xml"] if is_layout_xml(path)]
+    if found:
         return found
-    if found := by_suffix[".hocr"] or [p for p in by_suffix[".html"] if is_layout_xml(p)]:
+    found = by_suffix[".hocr"] or [p for p in by_suffix[".html"] if is_layout_xml(p)]
+    if found:
         return found
-    if found := [path for path in by_suffix[".json"] if is_layout_json(path)]:
+    found = [path for path in by_suffix[".json"] if is_layout_json(path)]
+    if found:
         return found
     texts = [*by_suffix[".txt"], *by_suffix[".tsv"]]
     return [path for path in texts if is_layout_text(path)]
@@ -257,10 +262,12 @@ def layout_beside(image: Path) -> Path:
     there is none.
     """
     for suffix in (".json", ".xml", ".hocr", ".html"):
-        if (found := image.with_suffix(suffix)).is_file():
+        found = image.with_suffix(suffix)
+        if found.is_file():
             return found
     for folder in ("page", "alto"):
-        if (found := image.parent / folder / f"{image.stem}.xml").is_file():
+        found = image.parent / folder / f"{image.stem}.xml"
+        if found.is_file():
             return found
     text_file = image.with_suffix(".txt")
     if text_file.is_file() and icdar.sniff(text_file.read_bytes()[:4096]):

@@ -149,7 +149,8 @@ def _row(text_file: Path) -> dict[str, Any]:
 
 def _only_line(text_file: Path) -> str:
     """The text of a file. Raises ValueError when it holds several lines."""
-    lines = [text for _, line in lines_of(text_file) if (text := decoded(line)).strip()]
+    texts = [decoded(line) for _, line in lines_of(text_file)]
+    lines = [text for text in texts if text.strip()]
     if len(lines) > 1:
         raise ValueError(f"{len(lines)} lines of text; the image of a line has one")
     if lines:

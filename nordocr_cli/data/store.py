@@ -236,7 +236,8 @@ def _trim(folder: Path) -> None:
     lock file.
     """
     data = folder / "data.mdb"
-    if needed := bytes_in_use(data):
+    needed = bytes_in_use(data)
+    if needed:
         os.truncate(data, needed)
     (folder / "lock.mdb").unlink(missing_ok=True)
 
@@ -338,7 +339,8 @@ class LineStore(AbstractContextManager["LineStore"]):
             self.widths[indices],
             self.are_gray(indices),
         )
-        if (widest := int(widths.max())) > width or (channels == 1 and not gray.all()):
+        widest = int(widths.max())
+        if widest > width or (channels == 1 and not gray.all()):
             colour = "gray" if gray.all() else "colour"
             raise ValueError(
                 f"{colour} lines up to {widest} px wide do not fit images of shape {images.shape}"

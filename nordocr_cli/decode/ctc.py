@@ -264,8 +264,8 @@ def require_sane(
     """Raise ArtifactError unless the maximum output of each line's own frames, (N, T), is finite
     and agrees with the activation.
     """
-    finite = np.isfinite(peaks)
-    if not finite.all() and (bad := own & ~finite).any():
+    bad = own & ~np.isfinite(peaks)
+    if bad.any():
         line, frame = np.argwhere(bad)[0].tolist()
         raise ArtifactError(
             f"the output is NaN or infinite at line {line}, frame {frame} of a batch: "

@@ -195,7 +195,8 @@ class PrefixLanguage:
         found = np.zeros(self._charset.num_classes)
         if self._model:
             found = found + self._ngram_scores(self._model, prefix)
-        if bonus := self._word(prefix):
+        bonus = self._word(prefix)
+        if bonus:
             found = found + bonus * self._ends_word
         return found
 

@@ -176,7 +176,8 @@ def inspect_onnx(path: Path, *, name: str | None = None) -> OnnxFile:
     shape = (None, contract.out_length(0) if by_tokens else None, contract.output_channels)
     axes = TOKEN_AXES if by_tokens else OUTPUT_AXES
     _check_tensor(model.graph.output[0], shape, axes, contract.output_type, what)
-    if found := sorted(_DATA_DEPENDENT & {node.op_type for node in model.graph.node}):
+    found = sorted(_DATA_DEPENDENT & {node.op_type for node in model.graph.node})
+    if found:
         raise ArtifactError(
             f"{what}: has {', '.join(found)} nodes, whose trip count was fixed by the example"
             f" image. {_AGAIN}"

@@ -76,7 +76,8 @@ def read_recorded(path: Path, subset_key: str = "subset") -> list[RecordedLine]:
         if not text.strip():
             continue
         line = _parse(text, f"{path}:{number}", subset_key)
-        if first := seen.get(line.result.id):
+        first = seen.get(line.result.id)
+        if first:
             raise DataError(
                 f"{line.where}: {line.result.id!r} was already read in {first}; keep one of them"
             )

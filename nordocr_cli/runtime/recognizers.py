@@ -96,7 +96,8 @@ class RunnerRecognizer:
             for index, reading in zip(members, found, strict=True):
                 readings[index] = self.calibrated(reading)
 
-        if len(batches) > 1 and (replicas := self.runner.replicas):
+        replicas = self.runner.replicas if len(batches) > 1 else ()
+        if replicas:
             with ThreadPoolExecutor(len(replicas)) as pool:
                 # Wide lines first: a wide line that starts last would leave the other cores idle.
                 done = [

@@ -109,7 +109,8 @@ def parse_decoder(text: str) -> DecodingMode | None:
     """Parse `ar`, `nar`, `ar+1` or `nar+2`; return None for the decoders of CTC networks.
     Raises UsageError for anything else.
     """
-    if found := re.fullmatch(r"(ar|nar)(?:\+([1-9]))?", text):
+    found = re.fullmatch(r"(ar|nar)(?:\+([1-9]))?", text)
+    if found:
         return DecodingMode(cast(Literal["ar", "nar"], found[1]), int(found[2] or 0))
     if text not in DECODERS:
         raise UsageError(f"unknown decoder {text!r}: {nearest(text, DECODERS)}")

@@ -98,6 +98,7 @@ def measurement_environment(threads: int | None) -> dict[str, Any]:
     unknown value is None.
     """
     load = os.getloadavg() if hasattr(os, "getloadavg") else None
+    versions = {name: _version(name) for name in _VERSIONS_OF}
     return {
         "machine": platform.machine(),
         "system": f"{platform.system()} {platform.release()}",
@@ -106,7 +107,7 @@ def measurement_environment(threads: int | None) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "threads": threads,
         "load_average": [round(value, 2) for value in load] if load else None,
-        "versions": {name: found for name in _VERSIONS_OF if (found := _version(name))},
+        "versions": {name: found for name, found in versions.items() if found},
     }
 
 

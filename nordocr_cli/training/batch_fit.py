@@ -150,12 +150,10 @@ def free_memory() -> int:
     """
     free = _kib("/proc/meminfo", "MemAvailable") * 1024
     limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
-    if (
-        limit.is_file()
-        and used.is_file()
-        and (most := limit.read_text(encoding="ascii").strip()) != "max"
-    ):
-        free = min(free, int(most) - int(used.read_text(encoding="ascii")))
+    if limit.is_file() and used.is_file():
+        maximum = limit.read_text(encoding="ascii").strip()
+        if maximum != "max":
+            free = min(free, int(maximum) - int(used.read_text(encoding="ascii")))
     return max(0, free)
 
 

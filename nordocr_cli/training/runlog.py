@@ -71,11 +71,9 @@ def new_run_folder(requested: Path | None, name: str) -> Path:
         return _made(requested)
     runs = Path("runs")
     named = re.compile(re.escape(name) + r"-(\d+)")
-    taken = [
-        int(match[1])
-        for path in (runs.iterdir() if runs.is_dir() else ())
-        if (match := named.fullmatch(path.name))
-    ]
+    names = [path.name for path in runs.iterdir()] if runs.is_dir() else []
+    matches = [named.fullmatch(name) for name in names]
+    taken = [int(match[1]) for match in matches if match]
     number = max(taken, default=0) + 1
     while True:
         try:

@@ -100,7 +100,8 @@ def test_stats_say_what_other_widths_would_do(tmp_path: Path) -> None:
 
 def test_the_plot_is_a_picture(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    plot(stats(store := write(tmp_path / "a.lmdb", LINES)), tmp_path / "a.png", store)
+    store = write(tmp_path / "a.lmdb", LINES)
+    plot(stats(store), tmp_path / "a.png", store)
     image = cv2.imread(str(tmp_path / "a.png"))
     assert image.shape == (800, 1400, 3)
     assert len(np.unique(image)) > 50

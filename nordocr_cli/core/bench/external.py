@@ -46,7 +46,8 @@ def parse_command(command: str) -> list[str]:
 
 def require_program(command: str) -> None:
     """Raise MissingBackendError when the program does not exist."""
-    if shutil.which(program := parse_command(command)[0]) is None:
+    program = parse_command(command)[0]
+    if shutil.which(program) is None:
         raise MissingBackendError(
             f"--external: {program} does not start: no such program on PATH, or it may not be"
             " executed"

@@ -72,7 +72,8 @@ def _read_source(
 
     with open_lines(path, contract=None, resampler=None) as lines:
         for model in models:
-            if weights := parse_spec(model).path:
+            weights = parse_spec(model).path
+            if weights:
                 require_line_fit(lines, read_contract(weights), model, progress)
         chosen = _spread(len(lines), limit)
         rows = [lines.row(index) for index in chosen]
@@ -105,7 +106,8 @@ def _cut_regions(
             )
         numbered = enumerate(page.regions, start=number)
         number += len(page.regions)
-        if mine := tuple(region for i, region in numbered if i in chosen):
+        mine = tuple(region for i, region in numbered if i in chosen)
+        if mine:
             image = pages.page(page.index, size if all(size) else None)
             crops += [_cut(image, region) for region in mine]
             kept.append(Page(page.index, mine))

@@ -108,19 +108,28 @@ def time_grid(
             if number:
                 found.append(median(spent))
     return [
-        Cell(
-            name=name,
-            backend=(runner := runners[name]).backend,
-            precision=str(getattr(runner, "precision", "")),
-            batch=batch,
-            width_px=width,
-            runs_ms=tuple(found),
-            median_ms=(middle := median(found)),
-            lines_per_s=1000 * batch / middle,
-            pixels_per_s=1000 * batch * width * runner.contract.geometry.height / middle,
-        )
+        _cell(name, runners[name], batch, width, found)
         for (name, batch, width), found in zip(cells, runs, strict=True)
     ]
+
+
+def _cell(
+    name: str, runner: "Runner", batch: int, width: int, runs_ms: Sequence[float]
+) -> Cell:
+    """Return the figures of one network at one batch size and width."""
+    median_ms = median(runs_ms)
+    pixels = batch * width * runner.contract.geometry.height
+    return Cell(
+        name=name,
+        backend=runner.backend,
+        precision=str(getattr(runner, "precision", "")),
+        batch=batch,
+        width_px=width,
+        runs_ms=tuple(runs_ms),
+        median_ms=median_ms,
+        lines_per_s=1000 * batch / median_ms,
+        pixels_per_s=1000 * pixels / median_ms,
+    )
 
 
 def peak_gflops(device: str, threads: int | None, precision: str = "fp32") -> float:

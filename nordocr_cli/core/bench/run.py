@@ -528,7 +528,8 @@ def _require_widths(recognizers: "Sequence[Recognizer]", widths: Sequence[int]) 
     ]
     if not found:
         raise UsageError("--grid times networks alone; add a network to the models")
-    if odd := [width for width in widths if width % 4 or width > max(found)]:
+    odd = [width for width in widths if width % 4 or width > max(found)]
+    if odd:
         raise UsageError(
             f"grid: widths must be multiples of 4 up to {max(found)} px, not"
             f" {', '.join(map(str, odd))}"

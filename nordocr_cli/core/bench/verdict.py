@@ -92,13 +92,12 @@ def busy(before: BenchResult, now: BenchResult) -> str:
     neither. At a load of 10 on two cores, 7 of 200 comparisons of a recognizer with itself, one
     side after the other, showed a difference.
     """
-    loaded = [
-        f"{name} at a load of {load[0]:g} on {cores} cores"
-        for name, result in (("the baseline", before), ("this", now))
-        if (load := result.environment.get("load_average"))
-        and (cores := result.environment.get("cores"))
-        and load[0] > cores + 1
-    ]
+    loaded = []
+    for name, result in (("the baseline", before), ("this", now)):
+        load = result.environment.get("load_average")
+        cores = result.environment.get("cores")
+        if load and cores and load[0] > cores + 1:
+            loaded.append(f"{name} at a load of {load[0]:g} on {cores} cores")
     return " and ".join(loaded)
 
 
@@ -123,11 +122,12 @@ def require_gates(
     reference on too few lines. The minimum share is `min_same`; where that is None, it is `usual`,
     for forms of the reference's own weights only.
     """
-    if slower := [
+    slower = [
         f"{v.case} ({100 * v.change:+.1f} %, p = {v.p:.3g})"
         for v in result.verdicts
         if v.verdict == "slower"
-    ]:
+    ]
+    if slower:
         raise GateMissed(f"slower than {baseline}: {'; '.join(slower)}")
     networks = [
         row
@@ -136,7 +136,8 @@ def require_gates(
     ]
     if min_same is None:
         networks, min_same = [row for row in networks if row.same_weights], usual
-    if odd := [row for row in networks if (row.same_text or 0) < min_same * row.lines]:
+    odd = [row for row in networks if (row.same_text or 0) < min_same * row.lines]
+    if odd:
         agreement = "; ".join(
             f"{row.name} ({row.backend}) agrees on {row.same_text} of {row.lines} lines"
             for row in odd

@@ -96,11 +96,13 @@ class Compare3wayResult:
             found.append(
                 ", ".join(f"{name} {verdict.outcomes[key]}" for name, key in counts)
             )
-        if score := verdict.third_score:
+        score = verdict.third_score
+        if score:
             found.append(
                 f"{score.engine}: {score.exact} of the {score.lines} lines that it read are exact"
             )
-        if decided := self.decided:
+        decided = self.decided
+        if decided:
             found.append(
                 f"decided by hand: {decided.lines} lines, {decided.changed} of them changed"
                 f" ({decided.edits} edits), {decided.new} had no reference before; {decided.open}"

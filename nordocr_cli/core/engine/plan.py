@@ -212,9 +212,8 @@ def _card(
     """
     if vram_gb is not None:
         return "a card", vram_gb
-    named = [
-        card for text in requested for name in text.split(",") if (card := card_of(name))
-    ]
+    names = [name for text in requested for name in text.split(",")]
+    named = [card for card in map(card_of, names) if card]
     cards = [card for card in named for arch in group if card[0] in arch.gpus]
     cards += [
         (arch.gpus[0], arch.memory_gb)

@@ -411,7 +411,8 @@ def _find_onnx(plan: EnginePlan, progress: Progress) -> OnnxFile:
             f"{sibling} is named fp16 but is {half.precision}; export it again with --precision"
             " fp16"
         )
-    if given and (differ := _differences(half.contract, given.contract)):
+    differ = _differences(half.contract, given.contract) if given else ""
+    if differ:
         raise ArtifactError(
             f"{sibling.name} is not the fp16 form of {path.name} (they differ in {differ}); export"
             " both again"

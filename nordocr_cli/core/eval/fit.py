@@ -37,12 +37,15 @@ def require_line_fit(
 
     if not isinstance(lines, ManifestLines):
         _require_store_fit(lines, contract, model, progress)
-    if contract.trained_widths and (
-        beyond := int((lines.widths > contract.trained_widths[1]).sum())
-    ):
+    if not contract.trained_widths:
+        return
+
+    _, widest = contract.trained_widths
+    beyond = int((lines.widths > widest).sum())
+    if beyond:
         progress.warn(
-            f"{beyond} lines are wider than {contract.trained_widths[1]} px, the widest in"
-            f" {model}'s training; see the widths"
+            f"{beyond} lines are wider than {widest} px, the widest in {model}'s training; see the"
+            " widths"
         )
 
 

@@ -323,7 +323,8 @@ def _partners(
         partners.append(found)
         if found is None:
             continue
-        if other := used.get(found.where):
+        other = used.get(found.where)
+        if other:
             raise DataError(
                 f"{found.where} is the hypothesis of both {other!r} and {row.id!r} of the store;"
                 " its ids must be unique"

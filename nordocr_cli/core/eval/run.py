@@ -149,7 +149,8 @@ def _warn_of_leakage(plan: EvalPlan, store: Path, progress: Progress) -> None:
     run = run_of(Path(plan.request.model)) if plan.kind == "model" else None
     if run is None or plan.request.allow_leakage or not is_line_store(store):
         return
-    if found := leakage_of_run(run, [store], progress):
+    found = leakage_of_run(run, [store], progress)
+    if found:
         progress.warn(
             f"{found}: the result tells nothing about new lines (--allow-leakage)"
         )

@@ -151,7 +151,8 @@ class _Proof:
         """Run one step, or say why not."""
         entry: dict[str, Any] = {"name": step.name, "what": step.what, "seconds": 0.0}
         left = self._deadline - time.monotonic()
-        if reason := _reason_to_skip(step, self._device, left):
+        reason = _reason_to_skip(step, self._device, left)
+        if reason:
             return {**entry, "status": "skipped", "reason": reason}
         plan = self.plan
         limit = min(_TINY_LIMIT_S if plan.tiny else step.limit_s, left)

@@ -109,11 +109,12 @@ class PredictJournal:
                 f"{self._options} is not readable ({error}); delete it and {self.part.name}"
             ) from error
         requested = json.loads(json.dumps(_with_hashes(plan)))
-        if differ := [
+        differ = [
             name
             for name in sorted({*before, *requested})
             if before.get(name) != requested.get(name)
-        ]:
+        ]
+        if differ:
             name = differ[0]
             raise UsageError(
                 f"{self.part} was begun with {name} {before.get(name)!r}, now it is"

@@ -89,7 +89,8 @@ class PrepRules:
         """
         if entry.row is None:
             return LeftOut("illegible" if entry.illegible else "bad-row", entry.problem)
-        if unwanted := self.select.left_out(entry.row):
+        unwanted = self.select.left_out(entry.row)
+        if unwanted:
             return unwanted
         cleaned = self._cleaned(entry)
         assert cleaned.row is not None
@@ -114,7 +115,8 @@ class PrepRules:
             return LeftOut("unreadable-image", str(error))
         crop = tightened(crop, geometry)
         height, width = crop.shape[:2]
-        if problem := self._problem_of_size(row.text, height, width):
+        problem = self._problem_of_size(row.text, height, width)
+        if problem:
             return problem
         ratio = geometry.squash_ratio(height, width)
         if ratio > 1:
@@ -148,7 +150,8 @@ class PrepRules:
         return None
 
     def _problem_of_text(self, text: str) -> LeftOut | None:
-        if missing := self.charset.missing(text):
+        missing = self.charset.missing(text)
+        if missing:
             names = ", ".join(map(describe_character, missing))
             count = Counter(c for c in text if c in missing)
             return LeftOut(

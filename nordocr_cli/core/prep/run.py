@@ -203,7 +203,8 @@ def prep(
             if chosen.engine == "ray":
                 runner = Ray([spec for spec, _ in run.opened], stack, progress)
             run.write(rules, runner, why, own_mapping, stack)
-            if empty := run.empty_stores():
+            empty = run.empty_stores()
+            if empty:
                 raise DataError(
                     run.stats.nothing_kept(empty, charset, chosen.oov, run.hints())
                 )
@@ -287,7 +288,8 @@ class _Run:
         drop_duplicates = self._options.drop_duplicates
         made_from = _made_from(made, rules, drop_duplicates)
         resume = self._options.resume
-        if stopped := _stopped_run(self._paths[0], made_from, resume, self._progress):
+        stopped = _stopped_run(self._paths[0], made_from, resume, self._progress)
+        if stopped:
             stack.enter_context(stopped)
         folders = stack.enter_context(
             atomic.replacing_all(self._paths, keep_interrupted=True)

@@ -226,7 +226,8 @@ class PrepStats:
         `policies` names the reasons that a policy has accepted or that need none.
         """
         for reason, words in _IN_WORDS.items():
-            if (count := self.left_out[reason]) and reason in policies:
+            count = self.left_out[reason]
+            if count and reason in policies:
                 progress.warn(f"{count} {words}: {'; '.join(self._first[reason])}")
         if self.oov and "oov" in policies:
             ways = " or ".join(self._charsets_for_oov())

@@ -70,7 +70,8 @@ def _entry(
     text = _text(annotation)
     place = _place(annotation)
     value = {"image": image.get("file_name"), "text": text or "", "number": name}
-    if language := annotation.get("language"):
+    language = annotation.get("language")
+    if language:
         value["language"] = {"english": "en"}.get(str(language), "")
     if text in _ILLEGIBLE or annotation.get("legibility") == "illegible":
         problem = f"annotation {name} is marked as illegible"

@@ -124,7 +124,8 @@ def _place(shape: Mapping[str, Any]) -> Place:
         float(shape["original_width"]),
         float(shape["original_height"]),
     )
-    if points := shape.get("points"):
+    points = shape.get("points")
+    if points:
         corners = [(x * page_width / 100, y * page_height / 100) for x, y in points]
         return place_of_points(corners, (round(page_height), round(page_width)))
     x, y = shape["x"] * page_width / 100, shape["y"] * page_height / 100

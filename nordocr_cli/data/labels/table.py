@@ -99,8 +99,10 @@ def read_tsv(file: LabelFile) -> Iterator[Entry]:
         if problem:
             yield bad_entry(where, problem)
             continue
-        if number == 0 and (header := _header(text.split("\t"), file.columns)):
-            continue
+        if number == 0:
+            header = _header(text.split("\t"), file.columns)
+            if header:
+                continue
         try:
             value = _tsv_row(text, header, file.columns)
             yield from [_entry(each, where) for each in _each_image(value)]
@@ -192,12 +194,11 @@ def _each_image(value: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 def _separator(sample: Sequence[str]) -> str:
     """What stands between image and text in most lines: a space, comma, semicolon or bar."""
-    found = Counter(
-        match[2].strip() or " " for line in sample if (match := _LABEL.match(line))
-    )
-    if found:
-        return found.most_common(1)[0][0]
-    return " "
+    matches = map(_LABEL.match, sample)
+    found = Counter(match[2].strip() or " " for match in matches if match)
+    if not found:
+        return " "
+    return found.most_common(1)[0][0]
 
 
 def _label_row(text: str, separator: str) -> Mapping[str, Any]:
@@ -272,7 +273,8 @@ class _Csv:
         found = (character for character in line if character in ",;\t|")
         self._delimiter = next(found, ",")
         cells = self._cells(line)
-        if header := _header(cells, self._columns):
+        header = _header(cells, self._columns)
+        if header:
             self._header = header
             return None
         if len(cells) != 2:
@@ -306,7 +308,8 @@ def _header(cells: Sequence[str], columns: Columns) -> list[str] | None:
     names = [cell.strip().strip('"') for cell in cells]
     if columns.are_given:
         requested = [name for name in (columns.image, columns.text) if name]
-        if missing := [name for name in requested if name not in names]:
+        missing = [name for name in requested if name not in names]
+        if missing:
             raise ValueError(f"no column {missing[0]!r}; there are {', '.join(names)}")
         return names
     lowered = [name.lower() for name in names]

@@ -77,7 +77,8 @@ def _size(page: Element) -> tuple[int, int]:
 
 def _language(root: Element) -> str:
     for element in root.iter():
-        if found := element.get("LANG") or element.get("language"):
+        found = element.get("LANG") or element.get("language")
+        if found:
             return found
     return ""
 

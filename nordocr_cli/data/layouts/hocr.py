@@ -123,7 +123,8 @@ class _Hocr(HTMLParser):
             role = "word"
             line = self.pages[-1][2][-1]
             line.words.append("")
-            if sure := re.search(r"\bx_wconf\s+([\d.]+)", title):
+            sure = re.search(r"\bx_wconf\s+([\d.]+)", title)
+            if sure:
                 line.confidences.append(float(sure[1]))
         if tag in _VOID_TAGS:
             self.handle_data(" ")  # a line break is a gap

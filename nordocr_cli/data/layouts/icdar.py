@@ -69,7 +69,8 @@ def _decoded(content: bytes, path: Path) -> str:
 
 
 def _region(line: str, where: str) -> Region:
-    if found := _BOX.fullmatch(line):
+    found = _BOX.fullmatch(line)
+    if found:
         edges = [float(edge) for edge in re.findall(_NUMBER, found[1])]
         return Region(box_from_json(edges, where), to_nfc(found[2]))
     quad = _QUAD.fullmatch(line)

@@ -56,9 +56,8 @@ def read(content: bytes, path: Path, bad_lines: BadLines | None = None) -> Layou
         sizes = tuple(_size(page) for page in pages)
     except (KeyError, ValueError) as error:
         raise DataError(f"{path}: damaged PcGts: {error!r}") from error
-    language = next(
-        (found for element in root.iter() if (found := element.get("primaryLanguage"))), ""
-    )
+    languages = (element.get("primaryLanguage") for element in root.iter())
+    language = next((found for found in languages if found), "")
     return Layout(
         tuple(Page(index, found) for index, found in enumerate(regions)),
         language_code(language),
@@ -88,7 +87,8 @@ def _collect_blocks(
 ) -> None:
     """Add each element that holds lines, with its rank; what has none takes that of its parent."""
     rank = order.rank(element.get("id", ""), rank)
-    if lines := list(children(element, "TextLine")):
+    lines = list(children(element, "TextLine"))
+    if lines:
         blocks.append((rank, _by_index(lines)))
     for child in element:
         if name_of(child) not in ("TextLine", "ReadingOrder"):

@@ -375,7 +375,8 @@ def _inspect(
             f"draws no letters: {agreement:.0%} of A-Z, a-z and 0-9 look like other faces"
         )
     characters = _drawn_characters(pictures, charset)
-    if missing := set(LETTERS) & set(charset.characters) - characters:
+    missing = set(LETTERS) & set(charset.characters) - characters
+    if missing:
         return f"lacks {len(missing)} of A-Z, a-z, 0-9"
     if len({pictures[digit] for digit in "0123456789" if digit in pictures}) < len(
         set("0123456789") & set(charset.characters)

@@ -18,9 +18,11 @@ def require_same_tensors(
     expected = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
     found = {key: tuple(tensor.shape) for key, tensor in state.items()}
     problems = []
-    if missing := [key for key in expected if key not in found]:
+    missing = [key for key in expected if key not in found]
+    if missing:
         problems.append(f"{len(missing)} missing: {_first(missing)}")
-    if surplus := [key for key in found if key not in expected]:
+    surplus = [key for key in found if key not in expected]
+    if surplus:
         problems.append(f"{len(surplus)} unknown: {_first(surplus)}")
     if problems:
         raise ArtifactError(

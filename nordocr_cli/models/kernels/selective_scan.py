@@ -48,15 +48,14 @@ def selective_scan(x: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor) ->
         x, delta, a, b, c = (tensor.to(kind) for tensor in (x, delta, a, b, c))
         if torch._C._get_tracing_state() is not None:
             return chunked_scan(x, delta, a, b, c)
-        if not _steps(x) and kind == torch.float32 and (kernel := mamba_ssm_kernel()):
-            # It has the channels before the steps: (N, D, L), (N, S, L).
-            return kernel(
-                *(t.mT.contiguous() for t in (x, delta)),
-                a,
-                *(t.mT.contiguous() for t in (b, c)),
-            ).mT
         if _steps(x):
             return step_by_step_scan(x, delta, a, b, c)
+
+        kernel = mamba_ssm_kernel() if kind == torch.float32 else None
+        if kernel is not None:
+            # It has the channels before the steps: (N, D, L), (N, S, L).
+            x, delta, b, c = (tensor.mT.contiguous() for tensor in (x, delta, b, c))
+            return kernel(x, delta, a, b, c).mT
         return all_at_once_scan(x, delta, a, b, c)
 
 

@@ -36,7 +36,8 @@ class TrocrFolder:
     def require_lengths(self, model: TrocrModel) -> None:
         """Raise UsageError when the profile's texts are longer than the decoder's positions."""
         for key in ("max_target_length", "generation_max_length"):
-            if (needed := getattr(model, key)) > self.positions:
+            needed = getattr(model, key)
+            if needed > self.positions:
                 raise UsageError(
                     f"model.{key} {needed} is beyond the {self.positions} positions of {self.path};"
                     " set it to fewer"

@@ -499,11 +499,12 @@ def _load(folder: Path, load_in: str = "fp32") -> Any:
             name for name in found["unexpected_keys"] if ".layer" in name
         ],
     }
-    if problems := [
+    problems = [
         f"{len(names)} tensors are {what}, e.g. {min(names)}"
         for what, names in wrong.items()
         if names
-    ]:
+    ]
+    if problems:
         raise ArtifactError(f"{folder / WEIGHTS}: {'; '.join(problems)}")
     return network
 

@@ -96,7 +96,8 @@ def _given(network: Any, name: str) -> Any:
     None where none does.
     """
     places = (network.generation_config, network.config, network.config.decoder)
-    return next(
-        (value for place in places if (value := getattr(place, name, None)) is not None),
-        None,
-    )
+    for place in places:
+        value = getattr(place, name, None)
+        if value is not None:
+            return value
+    return None

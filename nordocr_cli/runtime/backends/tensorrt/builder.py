@@ -99,6 +99,21 @@ def choose_backend(requested: str, arch: GpuArch) -> Backend:
     return backend
 
 
+def _require_local_arch(arch: GpuArch) -> None:
+    """Raise MissingBackendError unless this machine's GPU is of `arch`."""
+    here = local_arch()
+    if here == arch:
+        return
+    if here:
+        found = f"this machine's is {here}"
+    else:
+        found = "this machine has no working NVIDIA driver"
+    raise MissingBackendError(
+        f"classic TensorRT tunes an engine on the GPU it will run on, {arch}; {found}. "
+        "Run this on that host, or use --backend rtx where the run time is TensorRT-RTX"
+    )
+
+
 def require_backend(backend: Backend, arch: GpuArch) -> ModuleType:
     """Import the backend's library. Raises MissingBackendError when it, its GPU, or a recent enough
     release is missing.
@@ -107,15 +122,8 @@ def require_backend(backend: Backend, arch: GpuArch) -> ModuleType:
         raise MissingBackendError(
             f"{MODULES[backend]} is not installed: {INSTALL[backend]}"
         )
-    if backend == "tensorrt" and (here := local_arch()) != arch:
-        if here:
-            found = f"this machine's is {here}"
-        else:
-            found = "this machine has no working NVIDIA driver"
-        raise MissingBackendError(
-            f"classic TensorRT tunes an engine on the GPU it will run on, {arch}; {found}. "
-            "Run this on that host, or use --backend rtx where the run time is TensorRT-RTX"
-        )
+    if backend == "tensorrt":
+        _require_local_arch(arch)
     try:
         library = importlib.import_module(MODULES[backend])
     except (ImportError, OSError) as error:
@@ -167,9 +175,8 @@ class Settings:
             "--hardware-compat": self.hardware != "none",
             "--version-compatible": self.version_compatible,
         }
-        if backend == "tensorrt-rtx" and (
-            flags := [flag for flag, given in settings.items() if given]
-        ):
+        flags = [flag for flag, given in settings.items() if given]
+        if flags and backend == "tensorrt-rtx":
             raise UsageError(
                 f"{flags[0]} is a setting of classic TensorRT; TensorRT-RTX compiles on the GPU"
                 " that runs the engine, and an engine runs under the release that built it"
@@ -340,9 +347,15 @@ def recorder(trt: ModuleType) -> Any:
                 self.errors.append(message)
             elif level == severity.WARNING:
                 self.warnings.append(message)
-            elif found := _MEMORY.search(message):
-                # reported for each shape range
-                self.memory[found[1]] = max(self.memory.get(found[1], 0), int(found[2]))
+            else:
+                self._record_memory(message)
+
+        def _record_memory(self, message: str) -> None:
+            # reported for each shape range
+            found = _MEMORY.search(message)
+            if found:
+                kind, size = found[1], int(found[2])
+                self.memory[kind] = max(self.memory.get(kind, 0), size)
 
         def reason(self, before: str) -> str:
             """Return the distinct errors so far after the prefix `before`; "" without any. The

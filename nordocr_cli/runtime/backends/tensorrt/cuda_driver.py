@@ -98,7 +98,8 @@ class Cuda:
         return value.value
 
     def _call(self, name: str, *arguments: Any) -> None:
-        if code := getattr(self._driver, name)(*arguments):
+        code = getattr(self._driver, name)(*arguments)
+        if code:
             text = ctypes.c_char_p()
             self._driver.cuGetErrorString(code, ctypes.byref(text))
             why = (text.value or b"").decode(errors="replace") or "unknown"

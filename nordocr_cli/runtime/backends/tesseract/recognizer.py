@@ -117,7 +117,8 @@ def _with_border(crop: Image) -> Image:
 
 def require_languages(languages: str, installed: Collection[str]) -> None:
     """Raise MissingBackendError unless every language of e.g. `swe+nor` is installed."""
-    if missing := [name for name in languages.split("+") if name not in installed]:
+    missing = [name for name in languages.split("+") if name not in installed]
+    if missing:
         packages = " ".join(f"tesseract-ocr-{name.replace('_', '-')}" for name in missing)
         raise MissingBackendError(
             f"Tesseract has no language {', '.join(missing)}; Debian: apt-get install {packages}"
