@@ -11,8 +11,8 @@ from nordocr_cli import options
 from nordocr_cli.console import Console
 
 if TYPE_CHECKING:
+    from nordocr_cli.core.bench.plan import BenchRequest
     from nordocr_cli.core.bench.result import BenchResult
-    from nordocr_cli.core.bench.run import BenchRequest
 
 
 MIN_SAME = 0.99
@@ -124,11 +124,17 @@ def bench(
     bench.json
     """
     from nordocr_cli.core.bench import run as core
+    from nordocr_cli.core.bench.plan import (
+        BenchRequest,
+        models_and_document,
+        parse_grid,
+        plan,
+    )
     from nordocr_cli.core.bench.verdict import require_gates
 
     console = Console(quiet=quiet, verbose=verbose, as_json=as_json)
-    chosen, doc, regions = core.sort_out(models or [], doc, regions)
-    request = core.BenchRequest(
+    chosen, doc, regions = models_and_document(models or [], doc, regions)
+    request = BenchRequest(
         tuple(chosen),
         lines=lines,
         document=doc,
@@ -142,16 +148,17 @@ def bench(
         rounds=rounds,
         single_lines=single_lines,
         limit=limit,
-        grid=core.parse_grid(grid) if grid else None,
+        grid=parse_grid(grid) if grid else None,
         external=external,
         baseline=baseline,
         plot=plot,
         command=sys.argv,
     )
+    planned = plan(request)
     if dry_run:
-        options.show_plan(console, core.plan_bench(request) | _requested(request))
+        options.show_plan(console, planned.to_json() | _requested(request))
         return
-    result = core.run_bench(request, console)
+    result = core.run(planned, console)
     if as_json:
         console.json(result.to_json())
     else:

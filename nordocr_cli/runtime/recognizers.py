@@ -5,12 +5,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from nordocr_cli.artifact.contract import Contract
-from nordocr_cli.artifact.probing import read_contract
 from nordocr_cli.data.resize import pad_batch, resize_line
 from nordocr_cli.data.text_band import tightened
 from nordocr_cli.decode.autoregressive import greedy_decoder
@@ -30,7 +29,12 @@ from nordocr_cli.runtime.backends.tesseract.recognizer import TesseractRecognize
 from nordocr_cli.runtime.device import parse_device
 from nordocr_cli.runtime.padded import Decoder, as_served, padded
 from nordocr_cli.runtime.protocols import Image, Recognizer, Runner
-from nordocr_cli.runtime.runners import open_runner
+from nordocr_cli.runtime.runners import (
+    RunnerOptions,
+    open_runner,
+    require_runnable,
+    runner_of_network,
+)
 from nordocr_cli.runtime.specs import (
     AS_SERVED,
     AUTO,
@@ -41,6 +45,9 @@ from nordocr_cli.runtime.specs import (
     require_options,
     resolved_decoder,
 )
+
+if TYPE_CHECKING:
+    from nordocr_cli.runtime.backends.torch.runner import LoadedNetwork
 
 # Maximum size of a padded batch: lines times batch width, in columns of pixels. 16 lines of 1024
 # px, or 64 of 256.
@@ -189,22 +196,41 @@ def open_recognizer(
         # in bench the device is meant for the networks; here it only has to be valid
         parse_device(device)
         return _open_program(named, threads)
-    if named.backend == "torch" and read_contract(named.path).decoding == "seq2seq":
-        from nordocr_cli.runtime.backends.torch.trocr import TrocrRecognizer
+    runner_options = RunnerOptions(device, threads, precision, decoder, compiled)
+    if named.backend == "torch":
+        from nordocr_cli.runtime.backends.torch.runner import load_network
 
-        if parse_decoder(decoder):
-            raise UsageError(
-                f"{named.path} is a TrOCR, which decodes greedily or with a beam; --decoder"
-                f" {decoder} is PARSeq's"
-            )
-        if compiled or search.lm:
-            raise UsageError(
-                f"{named.path} is a TrOCR; --compile and --lm are not for it: it has a language"
-                f" model of its own"
-            )
-        beam_width = search.beam_width if decoder == "beam" else 1
-        return TrocrRecognizer(named.path, device, threads, precision, beam_width)
-    runner = open_runner(named.path, backend, device, threads, precision, decoder, compiled)
+        require_runnable(named, backend, runner_options)
+        loaded = load_network(named.path, device, threads)
+        if loaded.contract.decoding == "seq2seq":
+            return _trocr_recognizer(loaded, runner_options, search)
+        runner = runner_of_network(loaded, runner_options)
+    else:
+        runner = open_runner(named.path, backend, device, threads)
+    return _recognizer_of(runner, decoder, search)
+
+
+def _trocr_recognizer(
+    loaded: "LoadedNetwork", options: RunnerOptions, search: TextSearch
+) -> Recognizer:
+    from nordocr_cli.runtime.backends.torch.trocr import TrocrRecognizer
+
+    decoder = options.decoder
+    if parse_decoder(decoder):
+        raise UsageError(
+            f"{loaded.name} is a TrOCR, which decodes greedily or with a beam; --decoder"
+            f" {decoder} is PARSeq's"
+        )
+    if options.compiled or search.lm:
+        raise UsageError(
+            f"{loaded.name} is a TrOCR; --compile and --lm are not for it: it has a language model"
+            " of its own"
+        )
+    beam_width = search.beam_width if decoder == "beam" else 1
+    return TrocrRecognizer(loaded, options.precision, beam_width)
+
+
+def _recognizer_of(runner: Runner, decoder: str, search: TextSearch) -> Recognizer:
     if decoder in ("beam", LANGUAGE) and runner.contract.decoding != "ctc":
         raise UsageError(
             f"{runner.name} is autoregressive; --decoder {decoder} is for CTC networks: leave it"
@@ -220,6 +246,13 @@ def open_recognizer(
     language = search.lm.open(runner.contract.charset) if search.lm else None
     decode = partial(decode_beam, beam_width=search.beam_width, language=language)
     return RunnerRecognizer(runner, decode=decode)
+
+
+def contract_of(recognizer: Recognizer) -> Contract | None:
+    """Return the contract of the network that reads; None for other programs."""
+    runner = getattr(recognizer, "runner", recognizer)
+    contract: Contract | None = getattr(runner, "contract", None)
+    return contract
 
 
 def contract_decoder(

@@ -3,13 +3,15 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from nordocr_cli.artifact.probing import read_contract
 from nordocr_cli.errors import UsageError, nearest
 from nordocr_cli.runtime.device import parse_device
 from nordocr_cli.runtime.protocols import Runner
-from nordocr_cli.runtime.specs import AUTO, parse_decoder, parse_spec, require_options
+from nordocr_cli.runtime.specs import AUTO, Spec, parse_decoder, parse_spec, require_options
+
+if TYPE_CHECKING:
+    from nordocr_cli.runtime.backends.torch.runner import LoadedNetwork
 
 
 @dataclass(frozen=True)
@@ -24,16 +26,20 @@ class RunnerOptions:
 
 
 def _open_torch(path: Path, options: RunnerOptions) -> Runner:
+    from nordocr_cli.runtime.backends.torch.runner import load_network
+
+    loaded = load_network(path, options.device, options.threads)
+    return runner_of_network(loaded, options)
+
+
+def runner_of_network(loaded: "LoadedNetwork", options: RunnerOptions) -> Runner:
+    """Return the runner of a network that was loaded with torch. Raises UsageError for a TrOCR and
+    for a decoding mode that the network does not have.
+    """
     from nordocr_cli.runtime.backends.torch.runner import TorchRunner
 
-    return TorchRunner(
-        path,
-        options.device,
-        options.threads,
-        options.precision,
-        parse_decoder(options.decoder),
-        options.compiled,
-    )
+    mode = parse_decoder(options.decoder)
+    return TorchRunner(loaded, options.precision, mode, options.compiled)
 
 
 def _open_onnxruntime(path: Path, options: RunnerOptions) -> Runner:
@@ -79,18 +85,18 @@ def open_runner(
         raise UsageError(
             "tesseract is a separate program, not a network that a backend runs"
         )
-    path = spec.path
+    options = RunnerOptions(device, threads, precision, decoder, compiled)
+    require_runnable(spec, backend, options)
+    return OPENERS[spec.backend](spec.path, options)
+
+
+def require_runnable(spec: Spec, backend: str, options: RunnerOptions) -> None:
+    """Raise UsageError unless `backend` runs this file with these options: what is misspelt is
+    reported before minutes of loading, and for every backend.
+    """
     if backend not in BACKENDS:
         raise UsageError(f"unknown backend {backend!r}: {nearest(backend, BACKENDS)}")
     if backend not in ("auto", spec.backend):
-        raise UsageError(f"{path} runs on {spec.backend}, not on {backend}")
-    # Misspelt options are reported before minutes of loading, and for every backend.
-    parse_device(device)
-    require_options(spec, precision, decoder, compiled)
-    if spec.backend == "torch" and read_contract(path).decoding == "seq2seq":
-        raise UsageError(
-            f"{path} is a TrOCR, which generates its text: it has no logits of fixed shape for a"
-            " runner to give"
-        )
-    options = RunnerOptions(device, threads, precision, decoder, compiled)
-    return OPENERS[spec.backend](path, options)
+        raise UsageError(f"{spec.path} runs on {spec.backend}, not on {backend}")
+    parse_device(options.device)
+    require_options(spec, options.precision, options.decoder, options.compiled)

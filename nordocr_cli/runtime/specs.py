@@ -137,7 +137,7 @@ def require_options(
     torch computes in bf16 and can change PARSeq's decoding mode, and Tesseract has its own
     decoding.
     """
-    writing = parse_decoder(decoder)
+    decoding_mode = parse_decoder(decoder)
     if precision != "fp32" and spec.backend != "torch":
         raise UsageError(
             f"{spec.path or spec.backend}: {precision} arithmetic is an option of torch;"
@@ -152,9 +152,8 @@ def require_options(
             f"{spec.backend} has its own decoding; --decoder {decoder} is for the project's own"
             " networks"
         )
-    if writing and spec.backend != "torch":
+    if decoding_mode and spec.backend != "torch":
         raise UsageError(
             f"the decoding mode of {spec.path} was fixed at export; --decoder {decoder} is for a"
-            f" run or its"
-            " .safetensors"
+            " run or its .safetensors"
         )

@@ -12,8 +12,9 @@ from nordocr_cli import app, atomic
 from nordocr_cli.charset import NORDIC, NORDIC_EXT
 from nordocr_cli.core.bench.models import open_models
 from nordocr_cli.core.bench.network import Operations
+from nordocr_cli.core.bench.plan import models_and_document, parse_grid
 from nordocr_cli.core.bench.result import read_bench
-from nordocr_cli.core.bench.run import bench, parse_grid, sort_out
+from nordocr_cli.core.bench.run import bench
 from nordocr_cli.data.documents import read_pages
 from nordocr_cli.data.layouts.readers import read_layout
 from nordocr_cli.data.resize import read_image, resize_line
@@ -208,7 +209,7 @@ def test_other_weights_may_read_otherwise_unless_a_share_is_wanted(
     )
     monkeypatch.setattr(
         core,
-        "run_bench",
+        "run",
         lambda *args, **kwargs: found.model_copy(update={"rows": (*found.rows, other)}),
     )
     command = ["bench", str(tiny_onnx), "other.onnx", "--lines", str(store), "-q"]
@@ -235,7 +236,7 @@ def test_a_missed_gate_ends_with_4(wanted, store, tiny_onnx, tmp_path, monkeypat
         wrong = found.model_copy(
             update={"rows": (row.model_copy(update={"same_text": 1}),)}
         )
-        monkeypatch.setattr(core, "run_bench", lambda *args, **kwargs: wrong)
+        monkeypatch.setattr(core, "run", lambda *args, **kwargs: wrong)
     command = [
         "nordocr",
         "bench",
@@ -377,12 +378,19 @@ def test_a_program_of_another_kind_reads_whole_pages(tiny_onnx, tmp_path):
 
 
 def test_a_document_may_stand_among_the_models():
-    assert sort_out(["a.onnx", str(TIFF)], None, None) == (["a.onnx"], TIFF, TRUTH)
-    assert sort_out([str(TIFF)], None, None)[0] == ["nordocr-default", "tesseract"]
+    assert models_and_document(["a.onnx", str(TIFF)], None, None) == (
+        ["a.onnx"],
+        TIFF,
+        TRUTH,
+    )
+    assert models_and_document([str(TIFF)], None, None)[0] == [
+        "nordocr-default",
+        "tesseract",
+    ]
     with pytest.raises(UsageError, match="one document at a time"):
-        sort_out([str(TIFF), "b.pdf"], None, None)
+        models_and_document([str(TIFF), "b.pdf"], None, None)
     with pytest.raises(UsageError, match="name a model"):
-        sort_out([], None, None)
+        models_and_document([], None, None)
 
 
 def test_an_older_result_is_read():

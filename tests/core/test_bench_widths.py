@@ -8,8 +8,8 @@ from typer.testing import CliRunner
 
 from nordocr_cli.app import app
 from nordocr_cli.charset import NORDIC
+from nordocr_cli.core.bench.plan import BenchRequest, plan
 from nordocr_cli.core.bench.result import read_bench
-from nordocr_cli.core.bench.run import BenchRequest, plan_bench
 from nordocr_cli.core.bench.widths import read_widths, spread_widths
 from nordocr_cli.data.store import LineStoreWriter
 from nordocr_cli.errors import DataError, UsageError
@@ -83,11 +83,11 @@ def test_a_program_needs_lines_with_text(tmp_path):
     table = tmp_path / "widths.json"
     table.write_text(json.dumps({"64": 1}), encoding="utf-8")
     with pytest.raises(UsageError, match="the time of tesseract depends on the text"):
-        plan_bench(BenchRequest(("tesseract",), widths=table))
+        plan(BenchRequest(("tesseract",), widths=table))
 
 
 def test_a_document_has_its_own_pages(tiny_onnx, tmp_path):
     document = tmp_path / "scan.tif"
     document.touch()
     with pytest.raises(UsageError, match="a document has its pages"):
-        plan_bench(BenchRequest((str(tiny_onnx),), document=document, lines_per_page=40))
+        plan(BenchRequest((str(tiny_onnx),), document=document, lines_per_page=40))

@@ -8,6 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from nordocr_cli.core.adapt.lines import write_lines
 from nordocr_cli.core.bench.lines import collect_lines
+from nordocr_cli.core.bench.plan import BenchRequest
 from nordocr_cli.data.resize import read_image
 from nordocr_cli.progress import SILENT
 
@@ -35,7 +36,8 @@ def lines_of_adapt(page, folder):
 
 
 def lines_of_bench(page, folder):
-    lines = collect_lines([], None, page, regions=None, limit=None, progress=SILENT)
+    request = BenchRequest(models=(), document=page)
+    lines = collect_lines(request, regions=None, contracts={}, progress=SILENT)
     return lines.crops
 
 

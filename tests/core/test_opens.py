@@ -1,18 +1,23 @@
-"""predict opens each of its inputs once, decodes each page once and parses the contract once."""
+"""Each job opens its inputs once, decodes a page once and parses a contract once."""
 
 import json
 import sys
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 from typer.testing import CliRunner
 
 from nordocr_cli.app import app
 from nordocr_cli.artifact import contract
+from nordocr_cli.artifact.probing import read_contract
+from nordocr_cli.charset import NORDIC
 from nordocr_cli.data.documents import Document
 from nordocr_cli.data.layouts import readers
+from nordocr_cli.data.store import LineStoreWriter
+from nordocr_cli.records import LineRow
 
 PAGES, LINES = 3, 2
 
@@ -176,3 +181,47 @@ def test_compare3way_reads_each_result_once(document, tmp_path, monkeypatch):
     run(["compare3way", document, *sides, "--names", "a,b", "--truth", truth])
 
     assert read == {"one.json": 1, "two.json": 1, "regions.json": 1}
+
+
+@pytest.fixture
+def store(tmp_path, tiny_onnx):
+    """A line store of two lines."""
+    path = tmp_path / "lines.lmdb"
+    image = np.full((32, 64, 3), 255, np.uint8)
+    with LineStoreWriter(path, read_contract(tiny_onnx).geometry, NORDIC) as writer:
+        for number in range(2):
+            writer.add(image, LineRow(str(number), f"{number}.png", "10"))
+    return path
+
+
+@pytest.mark.parametrize("kind", ["tiny_onnx", "tiny_checkpoint"])
+def test_eval_parses_the_contract_once(kind, store, request, tmp_path, calls):
+    model = request.getfixturevalue(kind)
+    calls.clear()
+
+    run(["eval", model, store, "-o", tmp_path / "out"])
+
+    assert calls["contract"] == 1
+
+
+@pytest.mark.parametrize("kind", ["tiny_onnx", "tiny_checkpoint"])
+def test_bench_parses_the_contract_once(kind, store, request, calls):
+    model = request.getfixturevalue(kind)
+    calls.clear()
+
+    run(["bench", model, "--lines", store, "--rounds", 1, "--single-lines", 1])
+
+    assert calls["contract"] == 1
+
+
+def test_bench_opens_a_document_and_its_regions_once(
+    document, tiny_onnx, tmp_path, opened, calls
+):
+    regions = as_layout(tmp_path)
+    opened.times.clear()
+
+    few = ("--rounds", 1, "--single-lines", 1)
+    run(["bench", tiny_onnx, "--doc", document, "--regions", regions, *few])
+
+    assert opened.of(document, regions) == {document.name: 1, regions.name: 1}
+    assert calls == {("page", index): 1 for index in range(PAGES)} | {"contract": 1}

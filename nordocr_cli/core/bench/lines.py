@@ -1,24 +1,24 @@
 """The lines that bench reads, from a store or from the regions of a document."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nordocr_cli.artifact.probing import read_contract
+from nordocr_cli.artifact.contract import Contract
 from nordocr_cli.core.eval.fit import require_line_fit
-from nordocr_cli.data.regions import read_regions
+from nordocr_cli.data.layouts.layout import Layout
 from nordocr_cli.errors import DataError
 from nordocr_cli.metrics.text import canonical
 from nordocr_cli.pages.outline import outline_of
 from nordocr_cli.progress import Progress
 from nordocr_cli.records import Page, Recognition, Region
-from nordocr_cli.runtime.specs import parse_spec
 
 if TYPE_CHECKING:
+    from nordocr_cli.core.bench.plan import BenchRequest
     from nordocr_cli.data.documents import Document
     from nordocr_cli.pages.square_dots import SquarePage
     from nordocr_cli.runtime.protocols import Image
@@ -42,23 +42,23 @@ class Lines:
 
 
 def collect_lines(
-    models: Sequence[str],
-    lines: Path | None,
-    document: Path | None,
-    regions: Path | None,
-    limit: int | None,
+    request: "BenchRequest",
+    regions: Layout | None,
+    contracts: Mapping[str, Contract],
     progress: Progress,
 ) -> Lines:
-    """Read the lines of a store that was made for `models`, the crops of another source, or the
-    regions of a document. The line finder finds the regions when they are None. With `limit`, that
-    many lines are taken, evenly spread.
+    """Read the lines of a store, the crops of another source, or the `regions` of a document. The
+    line finder finds the regions when they are None. With `request.limit`, that many lines are
+    taken, evenly spread. `contracts` are those of the networks that will read, by model.
+
+    Raises ArtifactError for a store that was not made for one of them, DataError when there are no
+    lines.
     """
     began = time.perf_counter()
-    if lines:
-        found = _read_source(models, lines, limit, progress)
+    if request.lines:
+        found = _read_source(request.lines, contracts, request.limit, progress)
     else:
-        assert document is not None
-        found = _cut_regions(document, regions, limit, progress)
+        found = _cut_regions(request, regions, progress)
     found = replace(found, read_s=time.perf_counter() - began)
     if not found.crops:
         raise DataError(f"{found.source} has no lines")
@@ -66,15 +66,13 @@ def collect_lines(
 
 
 def _read_source(
-    models: Sequence[str], path: Path, limit: int | None, progress: Progress
+    path: Path, contracts: Mapping[str, Contract], limit: int | None, progress: Progress
 ) -> Lines:
     from nordocr_cli.core.eval.lines import open_lines
 
     with open_lines(path, contract=None, resampler=None) as lines:
-        for model in models:
-            weights = parse_spec(model).path
-            if weights:
-                require_line_fit(lines, read_contract(weights), model, progress)
+        for model, contract in contracts.items():
+            require_line_fit(lines, contract, model, progress)
         chosen = _spread(len(lines), limit)
         rows = [lines.row(index) for index in chosen]
         crops = [lines.image(index) for index in chosen]
@@ -88,21 +86,23 @@ def _read_source(
 
 
 def _cut_regions(
-    document: Path, regions: Path | None, limit: int | None, progress: Progress
+    request: "BenchRequest", layout: Layout | None, progress: Progress
 ) -> Lines:
     from nordocr_cli.data.documents import read_pages
 
+    document = request.document
+    assert document is not None
     pages = read_pages(document)
-    if regions is None:
-        return _cut_found(pages, limit, progress)
-    layout = read_regions(regions, document)
-    chosen = set(_spread(layout.num_regions, limit))
+    if layout is None:
+        return _cut_found(pages, request.limit, progress)
+
+    chosen = set(_spread(layout.num_regions, request.limit))
     number, crops, kept = 0, [], []
     sizes = layout.sizes or ((0, 0),) * len(layout.pages)
     for page, size in zip(layout.pages, sizes, strict=True):
         if page.index >= len(pages):
             raise DataError(
-                f"{regions}: page_index {page.index}, but {document} has {len(pages)} pages"
+                f"{request.regions}: page_index {page.index}, but {document} has {len(pages)} pages"
             )
         numbered = enumerate(page.regions, start=number)
         number += len(page.regions)

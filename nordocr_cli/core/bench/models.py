@@ -19,11 +19,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Opened:
-    """A recognizer, its name in the results, and the seconds that opening it took. `weights` is the
-    hash of the weights that it was made from, as far as its contract and the other models show; ""
-    for Tesseract.
+    """A recognizer: how it was requested (`spec`), its name in the results, and the seconds that
+    opening it took. `weights` is the hash of the weights that it was made from, as far as its
+    contract and the other models show; "" for Tesseract.
     """
 
+    spec: str
     recognizer: "Recognizer"
     name: str
     load_s: float
@@ -69,7 +70,7 @@ def open_models(
         )
     names = _names(specs, [recognizer.name for recognizer in opened])
     weights, hashes = _weights(specs, opened), _hashes(specs)
-    found = zip(opened, names, loads, weights, hashes, strict=True)
+    found = zip(specs, opened, names, loads, weights, hashes, strict=True)
     return [Opened(*each) for each in found], skipped
 
 

@@ -7,170 +7,40 @@ from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from nordocr_cli.atomic import refuse_inputs, sha256_of, write_json
+from nordocr_cli.atomic import sha256_of, write_json
 from nordocr_cli.core.bench.accuracy import compare_accuracy
 from nordocr_cli.core.bench.external import (
     External,
     exact_regions,
-    parse_command,
     require_program,
     run_external,
 )
 from nordocr_cli.core.bench.lines import Lines, collect_lines, exact_lines, pages_read
 from nordocr_cli.core.bench.models import Opened, open_models
-from nordocr_cli.core.bench.result import BenchResult, Cell, Row, read_bench
+from nordocr_cli.core.bench.plan import (
+    NETWORK_RESULT,
+    TESSERACT_RESULT,
+    BenchPlan,
+    BenchRequest,
+    plan,
+)
+from nordocr_cli.core.bench.result import BenchResult, Cell, Row
 from nordocr_cli.core.bench.verdict import busy, compare_results, require_comparable
-from nordocr_cli.core.bench.widths import draw_lines, read_widths, require_ctc_networks
-from nordocr_cli.data.layouts.readers import read_layout
+from nordocr_cli.core.bench.widths import draw_lines
 from nordocr_cli.data.layouts.result_json import write_result
 from nordocr_cli.errors import UsageError
 from nordocr_cli.extras import load_matplotlib
 from nordocr_cli.progress import SILENT, Progress
 from nordocr_cli.records import Page
-from nordocr_cli.runtime.device import parse_device
-from nordocr_cli.runtime.specs import parse_spec
 
 if TYPE_CHECKING:
     from nordocr_cli.runtime.protocols import Recognizer
     from nordocr_cli.runtime.stopwatch import Laps
 
-NETWORK_RESULT, TESSERACT_RESULT = "svtrv2_result.json", "tess_result.json"
-MANY_CALLS = 1000  # from this many single calls on, a 99th percentile is meaningful
-DOCUMENTS = (".tif", ".tiff", ".pdf")
-DEFAULT_MODELS = ("nordocr-default", "tesseract")
-
-
-def sort_out(
-    names: Sequence[str], document: Path | None, regions: Path | None
-) -> tuple[list[str], Path | None, Path | None]:
-    """Return models, document and regions. A document may be among the models, and its regions may
-    be in the JSON file of the same name in its folder. DEFAULT_MODELS read a document given without
-    a model. Raises UsageError for two documents and without any model.
-    """
-    documents = [Path(name) for name in names if Path(name).suffix.lower() in DOCUMENTS] + (
-        [document] if document else []
-    )
-    if len(documents) > 1:
-        raise UsageError(f"one document at a time, not {', '.join(map(str, documents))}")
-    models = [name for name in names if Path(name).suffix.lower() not in DOCUMENTS]
-    if not models and not documents:
-        raise UsageError(
-            "name a model: nordocr bench runs/a model.onnx tesseract --lines STORE"
-        )
-    found = documents[0] if documents else None
-    if found and not regions:
-        same_name = found.with_suffix(".json")
-        if same_name.is_file():
-            regions = same_name
-    return models or list(DEFAULT_MODELS), found, regions
-
-
-def parse_grid(text: str) -> tuple[list[int], list[int]]:
-    """Return batch sizes and widths of `1,8,32x128,320`. Raises UsageError."""
-    try:
-        batches, widths = (
-            [int(number) for number in side.split(",")] for side in text.split("x")
-        )
-    except ValueError:
-        raise UsageError(
-            f"grid {text!r}: write batch sizes, x, widths in px, e.g. 1,8,32x128,320,768"
-        ) from None
-    if min(*batches, *widths) < 1:
-        raise UsageError(f"grid {text!r}: sizes start at 1")
-    return batches, widths
-
-
-@dataclass(frozen=True)
-class BenchRequest:
-    """What to time, and how.
-
-    `models` are paths or `tesseract`. They read the lines of a store (`lines`), or the regions of a
-    `document`; without `regions` the line finder finds them. With `widths` (see read_widths)
-    networks are timed over lines of random pixels with such widths, and the texts are not compared.
-    `lines_per_page` gives the pages per second to expect. `limit` is the number of lines to take,
-    evenly spread. `grid` (batch sizes, widths in px) times the networks alone at every shape.
-    `external` is a command with `{page}` in it that reads complete pages. `baseline` is an earlier
-    result with which each case is compared, `plot` the path of a picture to write.
-    """
-
-    models: tuple[str, ...]
-    lines: Path | None = None
-    document: Path | None = None
-    regions: Path | None = None
-    widths: Path | None = None
-    lines_per_page: float | None = None
-    output: Path | None = None
-    device: str = "auto"
-    threads: int | None = None
-    precision: Literal["fp32", "bf16"] = "fp32"
-    rounds: int = 3
-    single_lines: int = 32
-    limit: int | None = None
-    grid: tuple[Sequence[int], Sequence[int]] | None = None
-    external: str | None = None
-    baseline: Path | None = None
-    plot: Path | None = None
-    command: Sequence[str] = ()
-
-
-def plan_bench(request: BenchRequest) -> dict[str, Any]:
-    """Return what `run_bench` would do. No image and no network is opened.
-
-    Raises UsageError for options that do not go together, an unknown device, a missing model or
-    file, and an output that is also an input; DataError for damaged regions and widths.
-    """
-    models, lines, document = request.models, request.lines, request.document
-    widths, regions, external = request.widths, request.regions, request.external
-    output, baseline, plot = request.output, request.baseline, request.plot
-    sources = [source for source in (lines, document, widths) if source is not None]
-    if len(sources) != 1 or (regions and not document):
-        raise UsageError(
-            "give --lines STORE, --widths TABLE, or a document, with --regions JSON where its lines"
-            " are known"
-        )
-    if external is not None and document is None:
-        raise UsageError("--external reads pages: give --doc PAGES")
-    if request.lines_per_page is not None and document is not None:
-        raise UsageError(
-            "--lines-per-page is for --lines and --widths; a document has its pages"
-        )
-    parse_device(request.device)
-    command = parse_command(external) if external is not None else None
-    inputs = [*map(Path, models), *filter(None, (*sources, regions, baseline))]
-    if document and output:
-        results = [output.with_name(name) for name in (NETWORK_RESULT, TESSERACT_RESULT)]
-    else:
-        results = []
-    for path in filter(None, (output, plot, *results)):
-        refuse_inputs(path, inputs)
-    plan: dict[str, Any] = {
-        "models": {model: parse_spec(model).backend for model in models},
-        "device": request.device,
-    }
-    if baseline is not None:
-        read_bench(baseline)
-        plan["baseline"] = str(baseline)
-    if lines:
-        if not lines.exists():
-            raise UsageError(f"no line store {lines}")
-        return plan | {"lines": str(lines)}
-    if widths:
-        require_ctc_networks(models)
-        return plan | {
-            "widths": str(widths),
-            "lines_counted": sum(read_widths(widths).values()),
-        }
-    assert document is not None
-    if not document.is_file():
-        raise UsageError(f"no document {document}")
-    plan |= {
-        "doc": str(document),
-        "regions": str(regions) if regions else "found by the line finder",
-    }
-    plan |= {"lines_given": read_layout(regions).num_regions} if regions else {}
-    return plan | ({"external": command} if command else {})
+# From this many single calls on, a 99th percentile is meaningful.
+MANY_CALLS = 1000
 
 
 @dataclass(frozen=True)
@@ -191,11 +61,13 @@ class _Timed:
 def bench(
     models: Sequence[str], *, progress: Progress = SILENT, **options: Any
 ) -> BenchResult:
-    """Time `models` side by side; `options` are the fields of BenchRequest. See `run_bench`."""
-    return run_bench(BenchRequest(tuple(models), **options), progress)
+    """Plan and run a bench; `options` are the fields of BenchRequest. Raises what `plan` and `run`
+    raise.
+    """
+    return run(plan(BenchRequest(tuple(models), **options)), progress)
 
 
-def run_bench(request: BenchRequest, progress: Progress = SILENT) -> BenchResult:
+def run(plan: BenchPlan, progress: Progress = SILENT) -> BenchResult:
     """Time models side by side.
 
     All lines are read at once, in their real widths (offline), then a sample one by one (single). A
@@ -203,23 +75,17 @@ def run_bench(request: BenchRequest, progress: Progress = SILENT) -> BenchResult
     document, the texts of each recognizer are written next to `output` in the consumer's format:
     svtrv2_result.json for the first network, tess_result.json for Tesseract.
 
-    Raises what plan_bench raises, ArtifactError for a store that was not made for a model,
-    MissingBackendError when no model can run here, UsageError for a baseline of another machine,
-    and what reading lines and models raises.
+    Raises ArtifactError for a store that was not made for a model, MissingBackendError when no
+    model or program can run here, UsageError for a baseline of another machine, and what reading
+    lines and models raises.
     """
-    before = _checked_baseline(request)
-    if request.widths:
-        source = draw_lines(request.models, request.widths, request.limit)
-    else:
-        source = collect_lines(
-            request.models,
-            request.lines,
-            request.document,
-            request.regions,
-            request.limit,
-            progress,
-        )
-    timed = _time(request, source, progress)
+    request, before = plan.request, plan.baseline
+    _require_this_machine_can(plan)
+    opened, skipped = open_models(
+        request.models, request.device, request.threads, request.precision, progress
+    )
+    source = _lines(plan, opened, progress)
+    timed = _time(request, opened, skipped, source, progress)
     result = _result(request, source, timed, progress)
 
     # The result is saved first: minutes of timing are not lost when the comparison fails.
@@ -234,34 +100,44 @@ def run_bench(request: BenchRequest, progress: Progress = SILENT) -> BenchResult
     return result
 
 
-def _checked_baseline(request: BenchRequest) -> BenchResult | None:
-    """Report what cannot work before anything is timed; return the earlier result."""
+def _require_this_machine_can(plan: BenchPlan) -> None:
+    """Report what cannot work here before anything is timed."""
     from nordocr_cli.runtime.stopwatch import measurement_environment
 
-    plan_bench(request)
+    request = plan.request
     if request.plot:
         load_matplotlib("--plot")
     if request.external is not None:
         require_program(request.external)
-    if request.baseline is None:
-        return None
-    before = read_bench(request.baseline)
-    if request.widths:
-        measured = f"widths of {request.widths}"
-    else:
-        measured = str(request.lines or request.document)
+    if plan.baseline is None:
+        return
     here = measurement_environment(request.threads)
-    require_comparable(before, here, measured, str(request.baseline))
-    return before
+    require_comparable(plan.baseline, here, plan.measured, str(request.baseline))
 
 
-def _time(request: BenchRequest, source: Lines, progress: Progress) -> _Timed:
+def _lines(plan: BenchPlan, opened: Sequence[Opened], progress: Progress) -> Lines:
+    """Return the lines that all models read."""
+    from nordocr_cli.runtime.recognizers import contract_of
+
+    request = plan.request
+    if plan.widths is not None and plan.geometry is not None:
+        return draw_lines(plan.widths, plan.geometry, plan.measured, request.limit)
+
+    found = {model.spec: contract_of(model.recognizer) for model in opened}
+    contracts = {spec: contract for spec, contract in found.items() if contract}
+    return collect_lines(request, plan.regions, contracts, progress)
+
+
+def _time(
+    request: BenchRequest,
+    opened: Sequence[Opened],
+    skipped: dict[str, str],
+    source: Lines,
+    progress: Progress,
+) -> _Timed:
     from nordocr_cli.runtime.stopwatch import time_side_by_side
 
     threads, grid = request.threads, request.grid
-    opened, skipped = open_models(
-        request.models, request.device, threads, request.precision, progress
-    )
     recognizers = [model.recognizer for model in opened]
     if grid:
         _require_widths(recognizers, grid[1])

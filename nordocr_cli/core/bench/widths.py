@@ -14,6 +14,7 @@ from nordocr_cli.artifact.contract import Contract
 from nordocr_cli.artifact.probing import read_contract
 from nordocr_cli.core.bench.lines import Lines
 from nordocr_cli.errors import DataError, UsageError
+from nordocr_cli.geometry import Geometry
 from nordocr_cli.limits import MAX_PAGE_SIDE, read_json, read_text
 from nordocr_cli.runtime.specs import parse_spec
 
@@ -115,13 +116,14 @@ def spread_widths(counts: Mapping[int, int], number: int) -> list[int]:
     return [widths[int(index)] for index in indices]
 
 
-def draw_lines(models: Sequence[str], path: Path, limit: int | None) -> Lines:
-    """Return lines of random pixels in the first model's height, whose widths are distributed as in
-    `path`. Their number is `limit`, or DEFAULT_LINES.
+def draw_lines(
+    counts: Mapping[int, int], geometry: Geometry, source: str, limit: int | None
+) -> Lines:
+    """Return lines of random pixels in the height of `geometry`. Their widths are distributed as in
+    `counts`, which come from `source`; their number is `limit`, or DEFAULT_LINES.
     """
-    geometry = require_ctc_networks(models).geometry
     height = geometry.height
-    widths = spread_widths(read_widths(path), limit or DEFAULT_LINES)
+    widths = spread_widths(counts, limit or DEFAULT_LINES)
     rng = np.random.default_rng(0)
     crops = [
         rng.integers(0, 256, (height, geometry.line_width(height, width), 3), np.uint8)
@@ -129,7 +131,7 @@ def draw_lines(models: Sequence[str], path: Path, limit: int | None) -> Lines:
     ]
     nothing = ("",) * len(crops)
     return Lines(
-        f"widths of {path}",
+        source,
         crops,
         languages=nothing,
         texts=nothing,

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nordocr_cli.artifact.contract import Contract
-from nordocr_cli.artifact.probing import read_contract
 from nordocr_cli.artifact.shipped import find_weights
 from nordocr_cli.charset import Charset
 from nordocr_cli.core.eval.against import compare_decoders, compare_with
@@ -100,11 +99,15 @@ def _require_gates(request: EvalRequest, lines: Sequence[LineResult]) -> None:
 
 
 def _read_store(plan: EvalPlan, store: Path, progress: Progress) -> Hypotheses:
+    from nordocr_cli.runtime.recognizers import contract_of
+
     request = plan.request
-    contract, model = None, request.model
-    if plan.kind == "model" and request.recognizer is None:
+    contract, model, recognizer = None, request.model, request.recognizer
+    if recognizer is None and plan.kind != "recorded":
+        recognizer = _open(request, model, request.decoders[0])
+        contract = contract_of(recognizer)
+    if contract is not None:
         model = str(find_weights(Path(model)))
-        contract = read_contract(Path(model))
 
     with open_lines(store, contract, request.resampler) as lines:
         rows = [lines.row(i) for i in range(len(lines))]
@@ -133,7 +136,8 @@ def _read_store(plan: EvalPlan, store: Path, progress: Progress) -> Hypotheses:
 
         if contract is not None:
             require_line_fit(lines, contract, model, progress)
-        found = _recognize(plan, model, contract, lines, expected, progress)
+        assert recognizer is not None
+        found = _recognize(plan, model, contract, recognizer, lines, expected, progress)
         found = _with_left_out(found, lines, subset_key, progress)
         charset = contract.charset if contract else known_charset(lines)
         return replace(
@@ -187,14 +191,16 @@ def _recognize(
     plan: EvalPlan,
     model: str,
     contract: Contract | None,
+    recognizer: "Recognizer",
     lines: "LineStore | ManifestLines",
     expected: Sequence[LineResult],
     progress: Progress,
 ) -> Hypotheses:
-    """Read the lines with each decoder; the batch check is the first one's."""
+    """Read the lines with each decoder; `recognizer` has the first one, and is that of the batch
+    check.
+    """
     request = plan.request
     first, *others = request.decoders
-    recognizer = request.recognizer or _open(request, model, first)
     results = {
         "": recognize_store(
             recognizer, lines, expected, contract, request.batch_size, progress

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -9,9 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from nordocr_cli.artifact.contract import Contract
 from nordocr_cli.data.batches import normalize_tensor
 from nordocr_cli.errors import MissingBackendError, UsageError
 from nordocr_cli.geometry import Geometry
+from nordocr_cli.models.base import LineNetwork
 from nordocr_cli.models.weights import load_model
 from nordocr_cli.runtime.batch_checks import require_batch
 from nordocr_cli.runtime.device import parse_device
@@ -21,13 +24,32 @@ from nordocr_cli.runtime.specs import DecodingMode
 _COMPILED_PX = 128
 
 
+@dataclass(frozen=True)
+class LoadedNetwork:
+    """A weights file that was read once: its name, the network on its device, and its contract."""
+
+    name: str
+    network: LineNetwork
+    contract: Contract
+    device: torch.device
+
+
+def load_network(path: Path, device: str, threads: int | None) -> LoadedNetwork:
+    """Load a weights file onto a device. Raises what `choose_device` and `load_model` raise."""
+    chosen = choose_device(device)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    network, contract = load_model(path)
+    return LoadedNetwork(path.name, network.to(chosen), contract, chosen)
+
+
 class TorchRunner:
     """A network in torch; see Runner. The padding of a batch is masked, so a line's logits do not
-    depend on the other lines. `writing` replaces the decoding mode of a PARSeq's profile;
-    UsageError is raised for another network. `precision` bf16 runs under autocast: about 3 times as
-    fast on CPUs with AMX, with logits that differ by up to 0.01. `compiled` lets torch compile the
-    network, on a GPU into CUDA graphs. That takes about twenty seconds for each shape, so batches
-    are padded to a few shapes.
+    depend on the other lines. `decoding_mode` replaces that of a PARSeq's profile; UsageError is
+    raised for another network, and for a TrOCR, which has no logits of fixed shape. `precision`
+    bf16 runs under autocast: about 3 times as fast on CPUs with AMX, with logits that differ by up
+    to 0.01. `compiled` lets torch compile the network, on a GPU into CUDA graphs. That takes about
+    twenty seconds for each shape, so batches are padded to a few shapes.
     """
 
     backend = "torch"
@@ -36,20 +58,21 @@ class TorchRunner:
 
     def __init__(
         self,
-        path: Path,
-        device: str = "auto",
-        threads: int | None = None,
+        loaded: LoadedNetwork,
         precision: Literal["fp32", "bf16"] = "fp32",
-        writing: DecodingMode | None = None,
+        decoding_mode: DecodingMode | None = None,
         compiled: bool = False,
     ) -> None:
-        self.device = choose_device(device)
-        if threads is not None:
-            torch.set_num_threads(threads)
-        model, self.contract = load_model(path)
-        if writing:
-            model.set_decoding(writing.order, writing.refine)
-        self._model: Callable[..., torch.Tensor] = model.to(self.device)
+        self.name, self.precision = loaded.name, precision
+        self.contract, self.device = loaded.contract, loaded.device
+        if self.contract.decoding == "seq2seq":
+            raise UsageError(
+                f"{self.name} is a TrOCR, which generates its text: it has no logits of fixed shape"
+                " for a runner to give"
+            )
+        if decoding_mode:
+            loaded.network.set_decoding(decoding_mode.order, decoding_mode.refine)
+        self._model: Callable[..., torch.Tensor] = loaded.network
         self._compiled = compiled
         if compiled:
             if self.device.type == "cuda":
@@ -57,7 +80,6 @@ class TorchRunner:
             else:
                 mode = "default"
             self._model = torch.compile(self._model, mode=mode, dynamic=False)
-        self.name, self.precision = path.name, precision
 
     def run(
         self, images: NDArray[np.uint8], widths: NDArray[np.int64]

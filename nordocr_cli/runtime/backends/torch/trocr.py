@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from nordocr_cli.data.resize import pad_batch, resize_line
 from nordocr_cli.data.text_band import tightened
 from nordocr_cli.records import Recognition
 from nordocr_cli.runtime.protocols import Image
+
+if TYPE_CHECKING:
+    from nordocr_cli.runtime.backends.torch.runner import LoadedNetwork
 
 _LINES = 16  # lines read together, times the width of the beam
 
@@ -22,27 +24,15 @@ class TrocrRecognizer:
 
     def __init__(
         self,
-        path: Path,
-        device: str = "auto",
-        threads: int | None = None,
+        loaded: "LoadedNetwork",
         precision: Literal["fp32", "bf16"] = "fp32",
         beam_width: int = 1,
     ) -> None:
-        """Load the weights and the pretrained network that they name. Raises what load_model
-        raises.
-        """
-        import torch
-
         from nordocr_cli.models.trocr.network import require_trocr
-        from nordocr_cli.models.weights import load_model
-        from nordocr_cli.runtime.backends.torch.runner import choose_device
 
-        self.device = choose_device(device)
-        if threads is not None:
-            torch.set_num_threads(threads)
-        model, self.contract = load_model(path)
-        self._model = require_trocr(model).to(self.device)
-        self.name, self.precision, self.beam_width = path.name, precision, beam_width
+        self.name, self.precision, self.beam_width = loaded.name, precision, beam_width
+        self.contract, self.device = loaded.contract, loaded.device
+        self._model = require_trocr(loaded.network)
 
     def recognize(
         self, crops: Sequence[Image], languages: Sequence[str] = ()
