@@ -35,6 +35,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
         self.faults, self.calls, self.requests, self.lock = {}, [], [], threading.Lock()
+        self.ended = threading.Event()
 
     @property
     def url(self):
@@ -54,7 +55,7 @@ class Handler(BaseHTTPRequestHandler):
             fault = self.server.faults.get(gray, [None])
             fault = fault.pop(0) if fault else None
         if fault == "slow":
-            time.sleep(1.2)
+            self.server.ended.wait(60)  # longer than any client waits
         if "/v1/" not in self.path:
             fault = 404
         if fault == "hang up":
@@ -97,6 +98,7 @@ def server():
         thread = threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True)
         thread.start()
         yield running
+        running.ended.set()
         running.shutdown()
         thread.join()
 
@@ -112,7 +114,7 @@ def asking(server, **options):
     return Endpoint(
         server.url,
         "reader",
-        **{"workers": 4, "timeout_s": 0.6, "backoff_s": 0.01, "tries": 2} | options,
+        **{"workers": 4, "timeout_s": 60, "backoff_s": 0.01, "tries": 2} | options,
     )
 
 
@@ -169,7 +171,8 @@ def test_what_is_sent(server, tmp_path):
 def test_a_timeout_is_not_an_answer_and_is_asked_again_later(server, tmp_path):
     server.faults = {10: ["slow", "slow"], 20: ["slow"]}
     path = tmp_path / "answers.jsonl"
-    asked = ask(questions(10, 20, 30), AnswerFile(path, "reader"), asking(server))
+    impatient = asking(server, timeout_s=3)
+    asked = ask(questions(10, 20, 30), AnswerFile(path, "reader"), impatient)
     timed_out, late, fine = asked.answers
     assert (timed_out.status, timed_out.text) == ("timeout", "")
     assert (late.text, fine.text) == ("line 20", "line 30")

@@ -102,7 +102,7 @@ def texts(model, **options):
     return [reading.text for reading in recognizer.recognize(list(map(line, TEXTS)))]
 
 
-def test_eight_lines_are_learnt_by_heart_and_read_again_by_every_reader(learnt, store):
+def test_eight_lines_are_memorized_and_read_again_by_every_reader(learnt, store):
     assert learnt.verdict.startswith("ok")
     assert texts(learnt.run_dir) == TEXTS
     assert texts(learnt.run_dir, decoder="beam", search=TextSearch(beam_width=3)) == TEXTS

@@ -17,30 +17,41 @@ import nordocr_cli
 ROOT = Path(nordocr_cli.__file__).parents[1]
 PAGE = ROOT / "docs" / "architecture.md"
 _BLOCK = re.compile(
-    r"^```(?:python|text)\n# (\S+?)(?:, (\w+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL
+    r"^```(?:python|text|toml)\n# (\S+?)(?:, ([\w ]+))?\n(.*?)^```$",
+    re.MULTILINE | re.DOTALL,
 )
 
 
 def blocks():
-    """(file, the table it belongs into or "" for a new file, code) of each example."""
+    """(file, place in it or "" for a new file, code) of each example."""
     recipes = PAGE.read_text(encoding="utf-8").partition("## How to add something")[2]
-    return [(file, table or "", code) for file, table, code in _BLOCK.findall(recipes)]
+    return [(file, place or "", code) for file, place, code in _BLOCK.findall(recipes)]
 
 
-def follow(file, table, code):
-    """Write a new file, or put rows into a table, or code between imports and the first table."""
-    if not table:
+def position(text, place):
+    """Where in a file the code of an example goes; None when the file has no such place."""
+    kind, _, name = place.partition(" ")
+    pattern = {
+        "imports": r"^(?=from nordocr_cli)",
+        "above": rf"^(?={name}\b)",
+        "in": rf"^{name}\b.*[({{]\n",
+        "after": rf"^class {name}\b.*?\n(?=\S)",
+    }[kind]
+    found = re.search(pattern, text, re.MULTILINE | re.DOTALL * (kind == "after"))
+    return found.end() if found else None
+
+
+def follow(file, place, code):
+    """Write a new file, or put code into an existing one."""
+    if not place:
         assert not file.exists()
         file.parent.mkdir(exist_ok=True)
         file.write_text(code, encoding="utf-8")
         return
     text = file.read_text(encoding="utf-8")
-    if table == "imports":
-        where = re.search(r"^(?=(FORMS|FORMATS|ALL|OPENERS)\b)", text, re.MULTILINE)
-    else:
-        where = re.search(rf"^{table}\b.*[({{]\n", text, re.MULTILINE)
-    assert where, f"{file} has no {table}"
-    file.write_text(text[: where.end()] + code + text[where.end() :], encoding="utf-8")
+    at = position(text, place)
+    assert at is not None, f"{file}: no place {place!r}"
+    file.write_text(text[:at] + code + text[at:], encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +67,8 @@ def package(tmp_path_factory):
     (folder / "nordocr_cli" / "weights").symlink_to(weights)
     shutil.copytree(ROOT / "nordocr", folder / "nordocr")
     shutil.copytree(ROOT / "profiles", folder / "profiles")
-    for file, table, code in blocks():
-        follow(folder / file, table, code)
+    for file, place, code in blocks():
+        follow(folder / file, place, code)
     return folder
 
 
@@ -90,11 +101,25 @@ def line_images(tmp_path):
 
 
 def test_there_is_an_example_of_every_kind():
-    tables = {table for _, table, _ in blocks()}
-    assert tables == {
-        *("", "imports", "FORMS", "FORMATS", "ALL", "METRICS"),
-        *("_BACKEND_OF", "_READERS", "OPENERS"),
+    places = {place for _, place, _ in blocks()}
+    tables = ("FORMS", "FORMATS", "ALL", "METRICS", "_BACKEND_OF", "_READERS", "OPENERS")
+    assert places == {
+        *("", "imports", "above ALL", "above OPENERS", "after TrocrModel"),
+        *(f"in {table}" for table in tables),
     }
+
+
+def test_a_network(nordocr, line_images):
+    texts = "".join(f"{number}.png\t10{number}\n" for number in range(3))
+    (line_images / "labels.txt").write_text(texts, encoding="utf-8")
+    nordocr("prep", line_images, "-p", "strips", "-o", "a.lmdb")
+
+    data = ("--train", "a.lmdb", "--val", "a.lmdb", "--allow-leakage")
+    nordocr("train", "-p", "strips", *data, "--max-steps", "1", "--run-dir", "run")
+    nordocr("export", "run", "-o", "model.onnx")
+
+    result = json.loads(nordocr("eval", "model.onnx", "a.lmdb", "--json"))
+    assert result["total"]["lines"] == 3
 
 
 def test_a_label_format(nordocr, line_images):
