@@ -264,11 +264,11 @@ def _show(
             console.line(table.note)
     for remark in comparison.remarks():
         console.line(remark)
-    read = (
-        (line.page_index + 1, line.reference, *line.readings[:2])
-        for line in verdict.examples()
-    )
-    shown = [tuple("∅" if text is None else text for text in row) for row in read]
+    shown = []
+    for line in verdict.examples():
+        texts = (line.reference, *line.readings[:2])
+        shown_texts = ["∅" if text is None else text for text in texts]
+        shown.append((line.page_index + 1, *shown_texts))
     if shown:
         console.table("examples", ("page", "reference", *verdict.engines), shown)
     if report:

@@ -79,12 +79,11 @@ def selftest(
     if console.as_json:
         console.json(result.to_json())
     else:
-        rows = [
-            (step, f"{whole:.9f}", f"{again:.9f}", "resumed" if step > result.cut else "")
-            for step, (whole, again) in enumerate(
-                zip(result.whole, result.resumed, strict=False), start=1
-            )
-        ]
+        losses = zip(result.whole, result.resumed, strict=False)
+        rows = []
+        for step, (uninterrupted, resumed) in enumerate(losses, start=1):
+            remark = "resumed" if step > result.cut else ""
+            rows.append((step, f"{uninterrupted:.9f}", f"{resumed:.9f}", remark))
         console.table(
             "losses",
             ("step", "never stopped", "stopped and resumed", ""),

@@ -12,6 +12,7 @@ turned by a degree everything would else hang together.
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import product
 from statistics import median
 
 from nordocr_cli.records import Box, Region
@@ -84,36 +85,38 @@ def align(*sides: Sequence[Region]) -> list[RegionGroup]:
         for node in range(len(regions))
         if node not in settled and heights[node] <= tallest
     ]
-    pairs = [
-        (a, b)
-        for n, a in enumerate(open_nodes)
-        for b in open_nodes[:n]
-        if regions[a][0] != regions[b][0]
-    ]
-    apart = {pair: _apart(regions[pair[0]][1], regions[pair[1]][1]) for pair in pairs}
-    for a, b in sorted(
-        (pair for pair in pairs if apart[pair] is not None),
-        key=lambda pair: apart[pair] or 0.0,
-    ):
+    for a, b in _near_pairs(regions, open_nodes):
         first, second = group[a], group[b]
-        if first != second and not any(
-            _stacked(regions[n], regions[m])
-            for n in members[first]
-            for m in members[second]
-        ):
+        if first == second:
+            continue
+        across = product(members[first], members[second])
+        if not any(_stacked(regions[n], regions[m]) for n, m in across):
             join(first, second)
 
     found = []
     for nodes in members.values():
         by_side: list[list[Region]] = [[] for _ in sides]
         for node in nodes:
-            by_side[regions[node][0]].append(regions[node][1])
-        found.append(
-            RegionGroup(
-                tuple(tuple(sorted(side, key=lambda r: r.box.x)) for side in by_side)
-            )
-        )
+            side, region = regions[node]
+            by_side[side].append(region)
+        ordered = [sorted(of_side, key=lambda r: r.box.x) for of_side in by_side]
+        found.append(RegionGroup(tuple(map(tuple, ordered))))
     return sorted(found, key=lambda group: (group.box.y, group.box.x))
+
+
+def _near_pairs(
+    regions: Sequence[tuple[int, Region]], nodes: Sequence[int]
+) -> list[tuple[int, int]]:
+    """Return the pairs of `nodes` from different sides that overlap enough, nearest first."""
+    apart: dict[tuple[int, int], float] = {}
+    for number, a in enumerate(nodes):
+        for b in nodes[:number]:
+            if regions[a][0] == regions[b][0]:
+                continue
+            distance = _apart(regions[a][1], regions[b][1])
+            if distance is not None:
+                apart[a, b] = distance
+    return sorted(apart, key=apart.__getitem__)
 
 
 def _same_boxes(regions: Sequence[tuple[int, Region]]) -> Iterable[list[int]]:

@@ -46,9 +46,7 @@ def comparison_page(
         ],
         gallery_note=_gallery_note(verdict, len(shown), crops),
         footer="Give the corrected.jsonl that this page saves to compare3way with --decided.",
-        facet_labels={"class": "who is right"}
-        if verdict.scored
-        else {"class": "who agrees"},
+        facet_labels={"class": "who is right" if verdict.scored else "who agrees"},
     )
 
 
@@ -213,12 +211,12 @@ def _title(line: ComparedLine, verdict: Verdict) -> str:
 
 def _notes(line: ComparedLine, absent: Sequence[str]) -> list[str]:
     notes = [f"no reading of {name}" for name in absent]
-    notes += ["decided by hand"] if line.decided else []
-    notes += (
-        [f"VLM: {line.vlm[1]}"]
-        if line.vlm and line.vlm[1] and line.vlm[0] != "unanswered"
-        else []
-    )
-    return notes + (
-        [f"regions {line.shape}"] if set(line.shape.split(":")) != {"1"} else []
-    )
+    if line.decided:
+        notes.append("decided by hand")
+    if line.vlm:
+        status, reason = line.vlm[:2]
+        if reason and status != "unanswered":
+            notes.append(f"VLM: {reason}")
+    if set(line.shape.split(":")) != {"1"}:
+        notes.append(f"regions {line.shape}")
+    return notes

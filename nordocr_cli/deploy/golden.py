@@ -301,6 +301,9 @@ _SPANS = "[first, last + 1) frames of each character"
 def _head(onnx: Path, contract: Contract, max_logit: float) -> dict[str, Any]:
     """Return the index without its cases. A host's result is correct within the tolerances."""
     mean, scale = NORMALIZATIONS[contract.geometry.normalization]
+    marks: dict[str, Any] = {"blank": BLANK, "spans": _SPANS}
+    if contract.decoding == "autoregressive":
+        marks = {"end": END}
     return {
         "schema": SCHEMA,
         "model": {"name": onnx.name, "sha256": sha256_of(onnx)},
@@ -318,11 +321,7 @@ def _head(onnx: Path, contract: Contract, max_logit: float) -> dict[str, Any]:
         "decode": {
             "activation": contract.output_activation,
             "decoding": contract.decoding,
-            **(
-                {"end": END}
-                if contract.decoding == "autoregressive"
-                else {"blank": BLANK, "spans": _SPANS}
-            ),
+            **marks,
             "characters": contract.charset.characters,
             "charset_sha256": contract.charset.sha256,
             "temperature": contract.temperature,

@@ -49,6 +49,10 @@ class OnnxFile:
         metadata.
         """
         contract, tokens = self.contract, self.contract.decoding == "autoregressive"
+        if contract.input_type == "uint8":
+            pixels = "pixels 0…255"
+        else:
+            pixels = "normalized pixels"
         value = {
             "schema": SIDECAR_SCHEMA,
             "model": {
@@ -61,9 +65,7 @@ class OnnxFile:
                 "name": INPUT_NAME,
                 "shape": ["batch", 3, contract.geometry.height, "width"],
                 "dtype": contract.input_type,
-                "holds": "pixels 0…255"
-                if contract.input_type == "uint8"
-                else "normalized pixels",
+                "holds": pixels,
             },
             "output": {
                 "name": OUTPUT_NAME,

@@ -259,6 +259,7 @@ def gallery_rows(
         }
         if lost:
             facets["against"] = ["lost" if result.id in had_right else "wrong before too"]
+        row = manifest(index) if manifest else {"id": result.id, "image": result.id}
         rows.append(
             GalleryRow(
                 id=result.id,
@@ -267,9 +268,7 @@ def gallery_rows(
                 facets=facets,
                 detail=" · ".join(detail),
                 crop_png=crop_png(index) if crop_png and rank < crops else None,
-                manifest=manifest(index)
-                if manifest
-                else {"id": result.id, "image": result.id},
+                manifest=row,
             )
         )
     return rows

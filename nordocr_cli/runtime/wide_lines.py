@@ -63,22 +63,20 @@ class WideLines:
                 # At the network's height it is a prepared line, which is not tightened again.
                 parts.append(resize_line(crop, self.geometry))
                 continue
-            line = resize_line(
-                crop,
-                replace(
-                    self.geometry, max_width=self.geometry.natural_width(*crop.shape[:2])
-                ),
-            )
+            natural_width = self.geometry.natural_width(*crop.shape[:2])
+            unlimited = replace(self.geometry, max_width=natural_width)
+            line = resize_line(crop, unlimited)
             parts += [line[:, start : start + self.geometry.max_width] for start in starts]
         readings = self.recognizer.recognize(parts)
-        return [
-            (
-                readings[first]
-                if len(starts) == 1
-                else self._merge(readings[first : first + len(starts)], starts)
-            )
-            for first, starts in plan
-        ]
+
+        merged = []
+        for first, starts in plan:
+            of_line = readings[first : first + len(starts)]
+            if len(starts) == 1:
+                merged += of_line
+            else:
+                merged.append(self._merge(of_line, starts))
+        return merged
 
     def edges(
         self, height: int, width: int, reading: Recognition

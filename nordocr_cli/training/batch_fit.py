@@ -125,14 +125,10 @@ def _measured(step: Callable[[int], None], most: int) -> tuple[int, str]:
     give_memory_back()
     free = free_memory()
     lines = int(_FILLED["cpu"] * free / a_line)
-    return max(1, min(lines, most)), (
-        f"{megabytes(int(a_line))} a line measured, {megabytes(free)} free"
-        + (
-            f"; {lines} would fit, {most} are sensible for this data"
-            if lines > most
-            else ""
-        )
-    )
+    reason = f"{megabytes(int(a_line))} a line measured, {megabytes(free)} free"
+    if lines > most:
+        reason += f"; {lines} would fit, {most} are sensible for this data"
+    return max(1, min(lines, most)), reason
 
 
 def _peak(work: Callable[[], None]) -> int:

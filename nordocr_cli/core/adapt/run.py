@@ -372,9 +372,8 @@ def _finetune(
 
 
 def _agreement(engines: Sequence[str], readings: Sequence[LineReadings]) -> dict[str, Any]:
-    return agreement(
-        engines, [[line.texts[engine] for engine in engines] for line in readings]
-    ).to_json()
+    texts = [[line.texts[engine] for engine in engines] for line in readings]
+    return agreement(engines, texts).to_json()
 
 
 def _require_running(stop: Callable[[], bool], folder: Path) -> None:

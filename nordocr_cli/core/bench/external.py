@@ -68,15 +68,15 @@ def run_external(command: str, document: Path, rounds: int) -> External:
     with tempfile.TemporaryDirectory() as folder:
         files = []
         for index, image in enumerate(read_pages(document)):
-            files.append(Path(folder) / f"page{index}.png")
-            cv2.imwrite(str(files[-1]), image[:, :, ::-1])
+            file = Path(folder) / f"page{index}.png"
+            cv2.imwrite(str(file), image[:, :, ::-1])
+            files.append(str(file))
+        commands = [[word.replace(PAGE, file) for word in words] for file in files]
+
         runs, pages = [], []
         for _ in range(rounds):
             began = time.perf_counter()
-            printed = [
-                _run(name, [word.replace(PAGE, str(file)) for word in words])
-                for file in files
-            ]
+            printed = [_run(name, command) for command in commands]
             runs.append(time.perf_counter() - began)
         for index, text in enumerate(printed):
             result = Path(folder) / f"{name}, page {index}.json"

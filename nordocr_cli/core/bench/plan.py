@@ -28,9 +28,9 @@ def models_and_document(
     be in the JSON file of the same name in its folder. DEFAULT_MODELS read a document given without
     a model. Raises UsageError for two documents and without any model.
     """
-    documents = [Path(name) for name in names if Path(name).suffix.lower() in DOCUMENTS] + (
-        [document] if document else []
-    )
+    documents = [Path(name) for name in names if Path(name).suffix.lower() in DOCUMENTS]
+    if document:
+        documents.append(document)
     if len(documents) > 1:
         raise UsageError(f"one document at a time, not {', '.join(map(str, documents))}")
     models = [name for name in names if Path(name).suffix.lower() not in DOCUMENTS]
@@ -49,9 +49,9 @@ def models_and_document(
 def parse_grid(text: str) -> tuple[list[int], list[int]]:
     """Return batch sizes and widths of `1,8,32x128,320`. Raises UsageError."""
     try:
-        batches, widths = (
+        batches, widths = [
             [int(number) for number in side.split(",")] for side in text.split("x")
-        )
+        ]
     except ValueError:
         raise UsageError(
             f"grid {text!r}: write batch sizes, x, widths in px, e.g. 1,8,32x128,320,768"

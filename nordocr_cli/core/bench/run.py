@@ -335,6 +335,9 @@ def _row(
             precision = str(getattr(runner, "precision", ""))
             share = share_of_peak(achieved, peaks, precision)
             known |= {"flops": flops, "roofline_share": share}
+    pages_per_s = None
+    if source.pages:
+        pages_per_s = len(source.pages) / (median_s + source.read_s)
     characters = sum(len(reading.text) for reading in lap.readings)
     pairs = zip(lap.readings, measure.readings, strict=True)
     same_text = sum(reading.text == reference.text for reading, reference in pairs)
@@ -347,9 +350,7 @@ def _row(
         first_call_s=first,
         lines=count,
         lines_per_s=count / median_s,
-        pages_per_s=len(source.pages) / (median_s + source.read_s)
-        if source.pages
-        else None,
+        pages_per_s=pages_per_s,
         latency_p50_ms=lap.latency_ms(0.50),
         latency_p90_ms=lap.latency_ms(0.90),
         latency_p95_ms=lap.latency_ms(0.95),

@@ -214,12 +214,11 @@ def _card(
         return "a card", vram_gb
     names = [name for text in requested for name in text.split(",")]
     named = [card for card in map(card_of, names) if card]
-    cards = [card for card in named for arch in group if card[0] in arch.gpus]
-    cards += [
-        (arch.gpus[0], arch.memory_gb)
-        for arch in group
-        if not any(card[0] in arch.gpus for card in named)
-    ]
+
+    cards = []
+    for arch in group:
+        of_arch = [card for card in named if card[0] in arch.gpus]
+        cards += of_arch or [(arch.gpus[0], arch.memory_gb)]
     return min(cards, key=lambda card: card[1])
 
 
@@ -228,12 +227,10 @@ def _common(found: Sequence[Engine]) -> Engine:
     Raises UsageError when the bands differ.
     """
     first = found[0]
-    if any(
-        (each.bands, each.precision) != (first.bands, first.precision) for each in found
-    ):
+    if len({(each.bands, each.precision) for each in found}) > 1:
         raise UsageError(
-            "--one-engine: the profile has other bands or another precision by GPU; say --band and"
-            " --precision"
+            "--one-engine: bands or precision of the profile differ between these GPUs; give --band"
+            " and --precision"
         )
     smallest_batches = {
         side: min(getattr(each, side) for each in found)

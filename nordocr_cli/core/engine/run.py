@@ -389,11 +389,10 @@ def _find_onnx(plan: EnginePlan, progress: Progress) -> OnnxFile:
     if given:
         require_engine_weights(path, given.precision)
     if requested != "fp16":
-        found, other = (
-            (f"is {given.precision}", given.precision)
-            if given
-            else ("does not exist", "fp16")
-        )
+        if given:
+            found, other = f"is {given.precision}", given.precision
+        else:
+            found, other = "does not exist", "fp16"
         raise ArtifactError(
             f"{path} {found}, but --precision {requested} was requested, and an engine takes its"
             f" precision from the ONNX: give the {requested} model (nordocr export RUN --precision"

@@ -65,6 +65,9 @@ def write_page(
     languages = ", ".join(
         f"{name} {group.lines:,}" for name, group in result.report.by_language.items()
     )
+    against = None
+    if result.against:
+        against = (result.against.other, result.against.comparison)
     content = evaluation_page(
         result.report,
         _gallery(result, store_path, crops),
@@ -73,9 +76,7 @@ def write_page(
         subset_key=result.subset_key,
         characters=result.characters,
         calibration=result.calibration,
-        against=(result.against.other, result.against.comparison)
-        if result.against
-        else None,
+        against=against,
     )
     footer = f"Made by: {shlex.join(result.command)}" if result.command else ""
     content = replace(content, footer=footer, made_from=_made_from(result))

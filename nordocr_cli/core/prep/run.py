@@ -501,17 +501,14 @@ def _made_from(
     made: Mapping[str, Any], rules: PrepRules, drop_duplicates: bool
 ) -> dict[str, Any]:
     """Everything but the images that a run's content depends on, as JSON values."""
-    chosen = {
+    chosen: dict[str, Any] = {
         "select": asdict(rules.select),
         "drop_duplicates": drop_duplicates,
         "version": __version__,
     }
     chosen |= {"charset": rules.charset.sha256, "geometry": rules.geometry.to_json()}
-    chosen |= (
-        {}
-        if rules.max_label_length is None
-        else {"max_label_length": rules.max_label_length}
-    )
+    if rules.max_label_length is not None:
+        chosen["max_label_length"] = rules.max_label_length
     found: dict[str, Any] = json.loads(json.dumps({**made, **chosen}))
     return found
 

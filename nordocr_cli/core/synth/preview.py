@@ -60,15 +60,10 @@ class _OneText:
 
 def _sample(job: Job, style: Style, seed: str) -> RenderedLine:
     """The sample text drawn with `style`, in a plain face."""
-    text = Text(
-        (
-            _SAMPLE
-            if not job.charset.missing(_SAMPLE)
-            else job.source.draw(random.Random(0)).label,
-        ),
-        "sv",
-        "sample",
-    )
+    label = _SAMPLE
+    if job.charset.missing(_SAMPLE):
+        label = job.source.draw(random.Random(0)).label
+    text = Text((label,), "sv", "sample")
     able = [
         face for face in job.faces if set(text.label) - {" "} <= face.characters
     ] or job.faces

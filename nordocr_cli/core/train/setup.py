@@ -254,11 +254,13 @@ def facts_at_start(
     from nordocr_cli.training.runlog import run_environment
 
     request = plan.request
+    if device.type == "cpu":
+        device_name = str(device)
+    else:
+        device_name = torch.cuda.get_device_name(device)
     facts: dict[str, Any] = {
         "environment": run_environment(),
-        "device": str(device)
-        if device.type == "cpu"
-        else torch.cuda.get_device_name(device),
+        "device": device_name,
         "threads": torch.get_num_threads(),
         "precision": precision,
         "parameters": sum(parameter.numel() for parameter in start.model.parameters()),

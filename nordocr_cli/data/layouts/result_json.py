@@ -48,8 +48,6 @@ def _line_to_json(region: Region) -> dict[str, Any]:
         "words": None,
     }
     # The consumer leaves the key out where there are none.
-    return line | (
-        {"char_confidences": list(region.char_confidences)}
-        if region.char_confidences
-        else {}
-    )
+    if region.char_confidences:
+        line["char_confidences"] = list(region.char_confidences)
+    return line

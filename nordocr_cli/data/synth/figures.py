@@ -43,12 +43,10 @@ class AmountStyle:
         if rng.random() < 0.06:
             return rng.choice(("0", "-", "–", "0,00", "—"))
         value = int(10 ** rng.uniform(min(1.5, self.digits - 1), self.digits))
-        groups = f"{value:,}".replace(",", self.group)
-        text = groups + (
-            self.decimal + f"{rng.randrange(10**self.decimals):0{self.decimals}d}"
-            if self.decimals
-            else ""
-        )
+        text = f"{value:,}".replace(",", self.group)
+        if self.decimals:
+            fraction = rng.randrange(10**self.decimals)
+            text += f"{self.decimal}{fraction:0{self.decimals}d}"
         if rng.random() < 0.22:
             match self.negative:
                 case "()":

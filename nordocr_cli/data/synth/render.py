@@ -322,11 +322,9 @@ def _draw_cells(
     for index, (cell, advance) in enumerate(zip(cells, widths, strict=True)):
         shown = _ZERO_IN_NUMBER.sub("O", cell) if alike else cell
         setting.put(draw, x, baseline, shown)
-        x += advance + (
-            least_gap + (total_gap - gaps * least_gap) * shares[index] / total
-            if index < gaps
-            else 0
-        )
+        x += advance
+        if index < gaps:
+            x += least_gap + (total_gap - gaps * least_gap) * shares[index] / total
     return Text(tuple(cells), text.language, text.kind), np.asarray(image)
 
 

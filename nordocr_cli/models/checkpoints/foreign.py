@@ -59,11 +59,11 @@ def read_tensors(path: Path, key: str) -> dict[str, Tensor]:
         with torch.serialization.safe_globals(_NUMBERS), warnings.catch_warnings():
             # An instruction that torch does not take is an error anyway, reported below.
             warnings.filterwarnings("ignore", message="Detected pickle protocol")
-            loaded: Any = (
-                load_file(path)
-                if path.suffix == ".safetensors"
-                else torch.load(path, map_location="cpu", weights_only=True)
-            )
+            loaded: Any
+            if path.suffix == ".safetensors":
+                loaded = load_file(path)
+            else:
+                loaded = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         carried = re.search(r"(?:GLOBAL|function|class) ([\w.]+)", str(error))
         if carried:

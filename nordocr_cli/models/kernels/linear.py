@@ -99,20 +99,19 @@ class _OneDnnLinear(torch.autograd.Function):
     def backward(
         ctx: Any, grad: Tensor
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        (x, weight), (wants_x, wants_weight, wants_bias) = (
-            ctx.saved_tensors,
-            ctx.needs_input_grad,
-        )
+        x, weight = ctx.saved_tensors
+        wants_x, wants_weight, wants_bias = ctx.needs_input_grad
         rows = grad.reshape(-1, grad.shape[-1])  # (M, out_features)
-        return (
-            _OneDnnLinear.apply(grad, weight.t(), None) if wants_x else None,
-            (
-                _OneDnnLinear.apply(rows.t(), x.reshape(-1, x.shape[-1]).t(), None)
-                if wants_weight
-                else None
-            ),
-            rows.sum(0) if wants_bias else None,
-        )
+
+        grad_x = grad_weight = grad_bias = None
+        if wants_x:
+            grad_x = _OneDnnLinear.apply(grad, weight.t(), None)
+        if wants_weight:
+            inputs = x.reshape(-1, x.shape[-1])  # (M, in_features)
+            grad_weight = _OneDnnLinear.apply(rows.t(), inputs.t(), None)
+        if wants_bias:
+            grad_bias = rows.sum(0)
+        return grad_x, grad_weight, grad_bias
 
 
 def _product(

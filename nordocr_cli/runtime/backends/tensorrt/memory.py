@@ -204,11 +204,10 @@ class MemoryModel:
         low, high = 0, limit  # fits, does not
         while high - low > 1:
             middle = (low + high) // 2
-            low, high = (
-                (middle, high)
-                if predict(middle).total_bytes <= memory_gb * 1e9
-                else (low, middle)
-            )
+            if predict(middle).total_bytes <= memory_gb * 1e9:
+                low = middle
+            else:
+                high = middle
         return low
 
     def _sizes(self, batch: int, width: int) -> dict[str, int]:
