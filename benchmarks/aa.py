@@ -13,7 +13,7 @@ again.
 | `slower by a tenth` | reads 11 lines for every 10 | alternate |
 
 A run is the time for a few narrow sample lines with the recognizer that ships, on one thread; a
-side has 10 runs. Few and short runs are harder to judge than a bench of a whole store.
+side has 10 runs. Few and short runs are harder to judge than a bench of a complete store.
 """
 
 import argparse
@@ -88,13 +88,13 @@ def judged(
 ) -> dict[str, Any]:
     """Compare so often, and count the verdicts."""
     found = [compare_runs("lines", *measure(*pair)) for _ in range(count)]
-    told = Counter(verdict.verdict for verdict in found)
+    verdicts = Counter(verdict.verdict for verdict in found)
     changes = sorted(verdict.change for verdict in found)
     at = (0.025, 0.5, 0.975)
     return {
         "comparisons": count,
-        "verdicts": dict(told),
-        "share_told_apart": round((told["slower"] + told["faster"]) / count, 4),
+        "verdicts": dict(verdicts),
+        "share_told_apart": round((verdicts["slower"] + verdicts["faster"]) / count, 4),
         "change": {
             f"{100 * share:g} %": round(changes[round(share * (count - 1))], 4)
             for share in at
@@ -114,20 +114,20 @@ def main() -> None:
         type=Path,
         help="default: results/aa.json for a full run, else nothing",
     )
-    asked = parser.parse_args()
+    args = parser.parse_args()
     ten, eleven = readers()
     for _ in range(RUNS):
         ten()  # warm
     kinds = {
-        "same, in turns": judged(in_turns, (ten, ten), asked.comparisons),
+        "same, in turns": judged(in_turns, (ten, ten), args.comparisons),
         "same, one after the other": judged(
-            one_after_the_other, (ten, ten), asked.comparisons
+            one_after_the_other, (ten, ten), args.comparisons
         ),
-        "slower by a tenth": judged(in_turns, (ten, eleven), asked.comparisons),
+        "slower by a tenth": judged(in_turns, (ten, eleven), args.comparisons),
     }
     result = {
         "what": (
-            f"{asked.comparisons} comparisons of {RUNS} runs a side, {LINES} lines a run, one"
+            f"{args.comparisons} comparisons of {RUNS} runs a side, {LINES} lines a run, one"
             " thread"
         ),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -136,7 +136,7 @@ def main() -> None:
         "goals": {"most_alarms": MOST_ALARMS, "least_found": LEAST_FOUND},
     }
     print(json.dumps(result, indent=2))
-    output = asked.output or (RESULTS / "aa.json" if asked.comparisons >= 200 else None)
+    output = args.output or (RESULTS / "aa.json" if args.comparisons >= 200 else None)
     if output:
         atomic.write_json(output, result)
 

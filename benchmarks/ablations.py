@@ -114,8 +114,8 @@ def overridden(base: dict[str, str], words: tuple[str, ...], few: Path) -> list[
 
 
 def write_padded(source: Path, target: Path) -> None:
-    """Copy a line store with 320 px of white beside every line: what a host without masks shows the
-    network in a batch.
+    """Copy a line store with 320 px of white next to every line: what a host without masks shows
+    the network in a batch.
     """
     with LineStore(source) as lines:
         geometry = replace(lines.header.geometry, max_width=WIDEST + PADDING)
@@ -135,8 +135,8 @@ def write_padded(source: Path, target: Path) -> None:
 
 
 def figures(path: Path, full: Path) -> dict[str, Any]:
-    """Counts, CER and interval out of an eval result; and against `full`, the result of the whole
-    recipe on the same lines.
+    """Counts, CER and interval out of an eval result; and against `full`, the result of the
+    complete recipe on the same lines.
     """
     report = json.loads(path.read_text(encoding="utf-8"))["report"]
     total = report["total"]
@@ -200,10 +200,10 @@ def main() -> None:
     )
     parser.add_argument("--lr", default="1.5e-3")
     parser.add_argument("--threads", type=int, default=1)
-    wanted = parser.parse_args()
-    out: Path = wanted.output
+    args = parser.parse_args()
+    out: Path = args.output
     out.mkdir(parents=True, exist_ok=True)
-    train_fonts, few, held = split_fonts(wanted.fonts, out)
+    train_fonts, few, held = split_fonts(args.fonts, out)
     geometry = ("--profile", "svtrv2-nano", "--set", f"geometry.max_width={WIDEST}")
     for name, options in READ.items():
         if not (out / f"read-{name}.lmdb").exists():
@@ -214,22 +214,22 @@ def main() -> None:
                     "-o",
                     out / f"read-{name}.lmdb",
                     "--count",
-                    str(wanted.read),
+                    str(args.read),
                     "--seed",
                     "7000",
                     *geometry,
                 ),
-                *("--texts", wanted.texts, "--fonts", held, "--workers", "1", *options),
+                *("--texts", args.texts, "--fonts", held, "--workers", "1", *options),
             )
     if not (out / "read-padded.lmdb").exists():
         write_padded(out / "read-all.lmdb", out / "read-padded.lmdb")
     rows = {}
-    for name in wanted.only.split(",") if wanted.only else VARIANTS:
+    for name in args.only.split(",") if args.only else VARIANTS:
         what, synth, train = VARIANTS[name]
         store, run = out / f"{name}.lmdb", out / name
         if synth and not store.exists():
             made = overridden(
-                {"--texts": wanted.texts, "--fonts": str(train_fonts)}, synth, few
+                {"--texts": args.texts, "--fonts": str(train_fonts)}, synth, few
             )
             nordocr(
                 "synth",
@@ -237,7 +237,7 @@ def main() -> None:
                 "-o",
                 store,
                 "--count",
-                wanted.lines,
+                args.lines,
                 "--seed",
                 "1",
                 *geometry,
@@ -249,7 +249,7 @@ def main() -> None:
             store = out / "full.lmdb"
             if not store.exists():
                 made = overridden(
-                    {"--texts": wanted.texts, "--fonts": str(train_fonts)}, (), few
+                    {"--texts": args.texts, "--fonts": str(train_fonts)}, (), few
                 )
                 nordocr(
                     "synth",
@@ -257,7 +257,7 @@ def main() -> None:
                     "-o",
                     store,
                     "--count",
-                    wanted.lines,
+                    args.lines,
                     "--seed",
                     "1",
                     *geometry,
@@ -280,7 +280,7 @@ def main() -> None:
                 ),
                 *(
                     "--threads",
-                    str(wanted.threads),
+                    str(args.threads),
                     "--set",
                     "train.batch_size=32",
                     "--set",
@@ -288,12 +288,12 @@ def main() -> None:
                 ),
                 *(
                     "--set",
-                    f"train.lr={wanted.lr}",
+                    f"train.lr={args.lr}",
                     "--set",
                     "train.eval_every=100000",
                     *train,
                 ),
-                *(("--load", wanted.load) if wanted.load else ()),
+                *(("--load", args.load) if args.load else ()),
             )
         rows[name] = {"without": what}
         for kind in (*READ, "padded"):
@@ -317,21 +317,21 @@ def main() -> None:
                 "python",
                 "benchmarks/ablations.py",
                 "--lines",
-                str(wanted.lines),
+                str(args.lines),
                 "--read",
-                str(wanted.read),
+                str(args.read),
             ]
         ),
         "network": dict(load_profile("svtrv2-nano").profile.model),
-        "lines": wanted.lines,
-        "began_with": atomic.sha256_of(find_weights(Path(wanted.load)))
-        if wanted.load
+        "lines": args.lines,
+        "began_with": atomic.sha256_of(find_weights(Path(args.load)))
+        if args.load
         else None,
         "widest_px": WIDEST,
-        "environment": measurement_environment(wanted.threads),
+        "environment": measurement_environment(args.threads),
         "variants": rows,
     }
-    if not wanted.only:
+    if not args.only:
         atomic.write_text(
             RESULTS / "ablations.json",
             json.dumps(saved, indent=1, ensure_ascii=False) + "\n",

@@ -76,14 +76,14 @@ def main() -> None:
     parser.add_argument("manifest", type=Path)
     parser.add_argument("-o", "--output", type=Path)
     parser.add_argument("--batch", type=int, default=64)
-    wanted = parser.parse_args()
-    model = find_weights(Path(wanted.model))
+    args = parser.parse_args()
+    model = find_weights(Path(args.model))
     own = read_contract(model).geometry
     hosts = replace(own, resampler="corner-bilinear")
     rows = {
-        "own": read(model, wanted.manifest, own, 1),
-        "resampler": read(model, wanted.manifest, hosts, 1),
-        "resampler and padding": read(model, wanted.manifest, hosts, wanted.batch),
+        "own": read(model, args.manifest, own, 1),
+        "resampler": read(model, args.manifest, hosts, 1),
+        "resampler and padding": read(model, args.manifest, hosts, args.batch),
     }
     base = rows["own"]["cer"]
     for name, row in rows.items():
@@ -92,14 +92,14 @@ def main() -> None:
             f"{name:<24} {row['exact']:>6} of {row['lines']} exact   CER {100 * row['cer']:.2f} %  "
             f" x {row['cer_ratio']:.2f}"
         )
-    if wanted.output:
+    if args.output:
         saved = {
             "made": datetime.now(UTC).isoformat(timespec="seconds"),
             "model": atomic.sha256_of(model),
-            "batch": wanted.batch,
+            "batch": args.batch,
         }
         atomic.write_json(
-            wanted.output,
+            args.output,
             {**saved, "environment": measurement_environment(None), "rows": rows},
         )
 

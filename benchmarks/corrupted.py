@@ -5,7 +5,7 @@ metrics are timed on.
     python benchmarks/corrupted.py                  18,000 readings, the saved result
     python benchmarks/corrupted.py --each 100       a first look, nothing saved
 
-Saved is how often the class of a reading is the cause that it was made by, beside what a plain
+Saved is how often the class of a reading is the cause that it was made by, next to what a plain
 comparison of beginnings and ends makes of the same readings.
 """
 
@@ -148,8 +148,8 @@ def readings(each: int, seed: int = 7) -> dict[str, list[tuple[str, str]]]:
     rng, texts = random.Random(seed), sample_texts("sv", shortest=6)
     found: dict[str, list[tuple[str, str]]] = {}
     for cause in CAUSES:
-        wanted = [rng.choice(texts) for _ in range(each)]
-        found[cause] = [(text, corrupt(text, cause, rng)) for text in wanted]
+        originals = [rng.choice(texts) for _ in range(each)]
+        found[cause] = [(text, corrupt(text, cause, rng)) for text in originals]
     return found
 
 
@@ -207,8 +207,8 @@ def main() -> None:
         type=Path,
         help="default: results/corrupted.json for a full run, else nothing",
     )
-    asked = parser.parse_args()
-    pairs = readings(asked.each)
+    args = parser.parse_args()
+    pairs = readings(args.each)
     found = {
         "taxonomy": VERSION,
         "goal": 0.93,
@@ -216,7 +216,7 @@ def main() -> None:
         "plain": agreement(pairs, plain),
     }
     print(json.dumps(found, indent=2))
-    output = asked.output or (RESULTS / "corrupted.json" if asked.each >= 3_000 else None)
+    output = args.output or (RESULTS / "corrupted.json" if args.each >= 3_000 else None)
     if output:
         atomic.write_json(output, found)
 

@@ -318,9 +318,9 @@ def anonymous_mb() -> float:
     )
 
 
-def measure(folder: Path, kind: str, asked: argparse.Namespace) -> dict[str, Any]:
+def measure(folder: Path, kind: str, args: argparse.Namespace) -> dict[str, Any]:
     """All contestants on one set of widths."""
-    widths = widths_of(kind, asked.lines)
+    widths = widths_of(kind, args.lines)
     stores = {
         c: write_store(folder / f"{kind}-{c}.lmdb", widths, c == "gray")
         for c in ("rgb", "gray")
@@ -346,7 +346,7 @@ def measure(folder: Path, kind: str, asked: argparse.Namespace) -> dict[str, Any
                 contestants[f"peers_{name} {workers}"] = lambda path=path, workers=workers: (
                     peers(path, widths, workers)
                 )
-        found = timed(contestants, asked.rounds, asked.seconds)
+        found = timed(contestants, args.rounds, args.seconds)
     return {
         "clock": compared(
             {name: [clock for clock, _ in values] for name, values in found.items()},
@@ -412,15 +412,15 @@ def main() -> None:
         help="default: results/loader.json for a full run, else nothing",
     )
     parser.add_argument("--probe", type=Path, help=argparse.SUPPRESS)
-    asked = parser.parse_args()
+    args = parser.parse_args()
     # two workers on one core: the faster of 0 and 2 counts
     warnings.filterwarnings("ignore", "This DataLoader will create")
-    if asked.probe:
-        probe(asked.probe)
+    if args.probe:
+        probe(args.probe)
         return
     result: dict[str, Any] = {
         "what": (
-            f"loading, {asked.lines} lines: {BATCH} of 32 x {FIXED_WIDTH} a batch; widths to 1024"
+            f"loading, {args.lines} lines: {BATCH} of 32 x {FIXED_WIDTH} a batch; widths to 1024"
             f" px, {BUDGET_PX} px a batch"
         ),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -428,19 +428,19 @@ def main() -> None:
             measurement_environment(torch.get_num_threads())
             | {"usable_cores": len(os.sched_getaffinity(0))}
         ),
-        "rounds": asked.rounds,
+        "rounds": args.rounds,
     }
     for kind in ("fixed", "bucketed"):
-        with tempfile.TemporaryDirectory(dir=asked.folder) as folder:
-            result[kind] = measure(Path(folder), kind, asked)
+        with tempfile.TemporaryDirectory(dir=args.folder) as folder:
+            result[kind] = measure(Path(folder), kind, args)
         print(kind, json.dumps(result[kind], indent=2))
     result["environment"]["load_average_after"] = measurement_environment(None)[
         "load_average"
     ]
     defaults = [parser.get_default(name) for name in ("lines", "rounds", "seconds")]
-    target = asked.output or (
+    target = args.output or (
         RESULTS / "loader.json"
-        if [asked.lines, asked.rounds, asked.seconds] == defaults
+        if [args.lines, args.rounds, args.seconds] == defaults
         else None
     )
     if target:

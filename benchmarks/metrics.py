@@ -112,8 +112,8 @@ def main() -> None:
         type=Path,
         help="default: results/metrics.json for a full run, else nothing",
     )
-    asked = parser.parse_args()
-    results = lines(asked.pairs)
+    args = parser.parse_args()
+    results = lines(args.pairs)
     contestants: dict[str, Callable[[list[LineResult]], tuple[float, float]]] = {
         "jiwer": with_jiwer,
         "validation": validation,
@@ -123,7 +123,7 @@ def main() -> None:
     processor: dict[str, list[float]] = {name: [] for name in contestants}
     figures: dict[str, tuple[float, float]] = {}
     names = list(contestants)
-    for number in range(asked.rounds):
+    for number in range(args.rounds):
         for name in names[number % len(names) :] + names[: number % len(names)]:
             began, spent = time.perf_counter(), time.process_time()
             figures[name] = contestants[name](results)
@@ -151,7 +151,7 @@ def main() -> None:
     }
     result: dict[str, Any] = {
         "what": (
-            f"metrics of {asked.pairs} pairs of texts, {100 * WRONG:.0f} % of them wrong, against"
+            f"metrics of {args.pairs} pairs of texts, {100 * WRONG:.0f} % of them wrong, against"
             " jiwer's CER and WER"
         ),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -159,17 +159,17 @@ def main() -> None:
             measurement_environment(None)
             | {"jiwer": jiwer.__version__ if hasattr(jiwer, "__version__") else None}
         ),
-        "rounds": asked.rounds,
+        "rounds": args.rounds,
         "seconds": {"clock": clock, "processor": processor},
         "share_of_jiwer": of_jiwer,
         "goals": {"validation": 0.3, "all": 0.5},
     }
     print(json.dumps(of_jiwer, indent=2))
-    full = (asked.pairs, asked.rounds) == (
+    full = (args.pairs, args.rounds) == (
         parser.get_default("pairs"),
         parser.get_default("rounds"),
     )
-    target = asked.output or (RESULTS / "metrics.json" if full else None)
+    target = args.output or (RESULTS / "metrics.json" if full else None)
     if target:
         atomic.write_json(target, result)
         print(f"saved {target}")

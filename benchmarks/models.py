@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Are our networks faster and leaner than the implementations they are held against? Forward and
-whole training steps.
+complete training steps.
 
     python benchmarks/models.py --openocr ~/OpenOCR                          all networks, 15
         minutes, the saved result
@@ -14,7 +14,7 @@ whole training steps.
 | `mamba` | transformers' `MambaModel` of the same sizes, where transformers is installed (one
     block, 512 features, one way) |
 
-Both sides get the same images, lines a batch, number format and threads; neither is told the
+Both sides get the same images, lines a batch, number format and threads; neither knows the
 widths. A training step is forward, CTC loss (for `mamba` the mean square), backward and fused
 AdamW. Every round visits each side for `--seconds`; medians over the rounds are compared. Memory,
 at 1024 px, is the most that a process of its own takes for one step beyond what it holds before.
@@ -218,7 +218,7 @@ def side_by_side(
     width: int,
     mode: str,
     dtype: str,
-    asked: argparse.Namespace,
+    args: argparse.Namespace,
 ) -> dict[str, list[float]]:
     """Steps a second of each side, a value a round, the sides in turn, each in a process of its
     own.
@@ -230,7 +230,7 @@ def side_by_side(
         pipes[key], end = context.Pipe()
         worker = context.Process(
             target=contestant,
-            args=(end, side, name, width, mode, dtype, asked),
+            args=(end, side, name, width, mode, dtype, args),
             daemon=True,
         )
         with patch.dict("os.environ", malloc_tunables() if side.tuned else {}):
@@ -240,9 +240,9 @@ def side_by_side(
     found: dict[str, list[float]] = {key: [] for key in sides}
     for pipe in pipes.values():
         pipe.recv()  # it has made a first step
-    for _ in range(asked.rounds):
+    for _ in range(args.rounds):
         for key, pipe in pipes.items():
-            pipe.send(asked.seconds)
+            pipe.send(args.seconds)
             found[key].append(pipe.recv())
     for pipe, worker in zip(pipes.values(), workers, strict=True):
         pipe.send(None)
@@ -257,13 +257,13 @@ def contestant(
     width: int,
     mode: str,
     dtype: str,
-    asked: argparse.Namespace,
+    args: argparse.Namespace,
 ) -> None:
     """The process of one side: measures for as many seconds as it is sent, until it is sent
     None.
     """
-    torch.set_num_threads(asked.threads)
-    step = step_of(name, side.ours, width, mode, dtype, asked.device, side.compiled)
+    torch.set_num_threads(args.threads)
+    step = step_of(name, side.ours, width, mode, dtype, args.device, side.compiled)
     step()
     pipe.send(None)
     while (seconds := pipe.recv()) is not None:
@@ -271,19 +271,19 @@ def contestant(
             rate(
                 step,
                 seconds,
-                asked.device,
-                time.process_time if asked.busy else time.perf_counter,
+                args.device,
+                time.process_time if args.busy else time.perf_counter,
             )
         )
 
 
 def peak_mib(
-    name: str, side: str, width: int, mode: str, dtype: str, asked: argparse.Namespace
+    name: str, side: str, width: int, mode: str, dtype: str, args: argparse.Namespace
 ) -> float:
     """Memory that one step takes at its most, in MiB, measured in a process of its own."""
     with FRESH.Pool(1) as pool:
         return pool.apply(
-            probe, (name, side == "ours", width, mode, dtype, asked.device, asked.threads)
+            probe, (name, side == "ours", width, mode, dtype, args.device, args.threads)
         )
 
 
@@ -333,22 +333,22 @@ def flops(name: str, width: int, mode: str) -> int:
 
 
 def measure(
-    name: str, width: int, mode: str, dtype: str, asked: argparse.Namespace
+    name: str, width: int, mode: str, dtype: str, args: argparse.Namespace
 ) -> dict[str, Any]:
     """One row: images a second of both sides, their ratio, memory, and whether the targets are
     met.
     """
     lines = max(1, PIXELS // width)
     steps = side_by_side(
-        ON_GPU if asked.device == "cuda" else ON_CPU, name, width, mode, dtype, asked
+        ON_GPU if args.device == "cuda" else ON_CPU, name, width, mode, dtype, args
     )
     images = {side: median(values) * lines for side, values in steps.items()}
-    as_run = "ours tuned" if mode == "train" and asked.device == "cpu" else "ours"
+    as_run = "ours tuned" if mode == "train" and args.device == "cpu" else "ours"
     speed = images[as_run] / images["theirs"]
     measured = width >= MEMORY_WIDTH
     memory = (
         {
-            side: peak_mib(name, side, width, mode, dtype, asked)
+            side: peak_mib(name, side, width, mode, dtype, args)
             for side in ("ours", "theirs")
         }
         if measured
@@ -378,7 +378,7 @@ def measure(
         row["peak_mib"] = {side: round(value) for side, value in memory.items()}
         row["memory_share"] = round(memory["ours"] / memory["theirs"], 2)
         row["memory_met"] = row["memory_share"] <= MEMORY_TARGET
-    if asked.device == "cuda":
+    if args.device == "cuda":
         share = flops(name, width, mode) / lines / matrix_peak(dtype)
         row["share_of_matrix_peak"] = {
             side: round(images[side] * share, 3) for side in ("ours", "ours compiled")
@@ -398,7 +398,7 @@ def line_of(row: dict[str, Any]) -> str:
     )
 
 
-def missing(name: str, asked: argparse.Namespace) -> str:
+def missing(name: str, args: argparse.Namespace) -> str:
     """Why a network cannot be held against anything here; empty when it can."""
     if name == "mamba":
         return (
@@ -406,7 +406,7 @@ def missing(name: str, asked: argparse.Namespace) -> str:
             if find_spec("transformers")
             else "transformers is not installed (pip install transformers)"
         )
-    return "" if asked.openocr else "no checkout of OpenOCR (--openocr FOLDER)"
+    return "" if args.openocr else "no checkout of OpenOCR (--openocr FOLDER)"
 
 
 def main() -> None:
@@ -442,56 +442,56 @@ def main() -> None:
     parser.add_argument(
         "--busy", action="store_true", help="count the CPU time of one thread"
     )
-    asked = parser.parse_args()
-    if asked.rounds < 1:
+    args = parser.parse_args()
+    if args.rounds < 1:
         parser.error("--rounds: at least 1")
-    if asked.device == "cuda" and not torch.cuda.is_available():
+    if args.device == "cuda" and not torch.cuda.is_available():
         parser.error("--device cuda: torch sees no GPU here")
-    asked.threads = 1 if asked.busy else asked.threads
-    torch.set_num_threads(asked.threads)
-    if asked.openocr:
-        if not (asked.openocr / "openrec").is_dir():
+    args.threads = 1 if args.busy else args.threads
+    torch.set_num_threads(args.threads)
+    if args.openocr:
+        if not (args.openocr / "openrec").is_dir():
             parser.error(
-                f"--openocr {asked.openocr}: there is no openrec folder in it; give a checkout of"
+                f"--openocr {args.openocr}: there is no openrec folder in it; give a checkout of"
                 " Topdu/OpenOCR"
             )
-        sys.path.insert(0, str(asked.openocr.resolve()))
-    reasons = {name: missing(name, asked) for name in asked.networks}
+        sys.path.insert(0, str(args.openocr.resolve()))
+    reasons = {name: missing(name, args) for name in args.networks}
     left_out = {name: why for name, why in reasons.items() if why}
     result: dict[str, Any] = {
         "what": (
-            f"forward and training steps, {PIXELS} px of width a batch, ours beside OpenOCR's and"
+            f"forward and training steps, {PIXELS} px of width a batch, ours next to OpenOCR's and"
             " transformers'"
         ),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "environment": (
-            measurement_environment(asked.threads)
-            | {"device": torch.cuda.get_device_name() if asked.device == "cuda" else "cpu"}
+            measurement_environment(args.threads)
+            | {"device": torch.cuda.get_device_name() if args.device == "cuda" else "cpu"}
         ),
-        "rounds": asked.rounds,
-        "seconds": asked.seconds,
-        "clock": "CPU time of one thread" if asked.busy else "wall",
+        "rounds": args.rounds,
+        "seconds": args.seconds,
+        "clock": "CPU time of one thread" if args.busy else "wall",
         "left_out": left_out,
         "rows": [],
     }
     for name, why in left_out.items():
         print(f"{name} is left out: {why}", file=sys.stderr)
     print(HEADING)
-    for name in (name for name in asked.networks if name not in left_out):
-        for width in asked.widths:
-            for mode in asked.modes:
-                for dtype in asked.dtypes:
-                    row = measure(name, width, mode, dtype, asked)
+    for name in (name for name in args.networks if name not in left_out):
+        for width in args.widths:
+            for mode in args.modes:
+                for dtype in args.dtypes:
+                    row = measure(name, width, mode, dtype, args)
                     result["rows"].append(row)
                     print(line_of(row), flush=True)
     result["environment"]["load_average_after"] = measurement_environment(None)[
         "load_average"
     ]
     measured = ("networks", "widths", "modes", "dtypes", "rounds", "seconds")
-    whole = not result["left_out"] and all(
-        getattr(asked, key) == parser.get_default(key) for key in measured
+    is_complete = not result["left_out"] and all(
+        getattr(args, key) == parser.get_default(key) for key in measured
     )
-    target = asked.output or (RESULTS / "models.json" if whole else None)
+    target = args.output or (RESULTS / "models.json" if is_complete else None)
     if target:
         atomic.write_json(target, result)
         print(f"saved {target}")

@@ -111,27 +111,25 @@ def gflop(network: nn.Module, width: int) -> float:
     return counter.get_total_flops() / 1e9
 
 
-def read_after_training(name: str, asked: argparse.Namespace) -> dict[str, Any]:
+def read_after_training(name: str, args: argparse.Namespace) -> dict[str, Any]:
     """Train the shape on `--train` unless that is done, and return how well it reads `--read`."""
-    run: Path = asked.runs / name.replace(", ", "-").replace(" ", "_")
+    run: Path = args.runs / name.replace(", ", "-").replace(" ", "_")
     result = run / "read.json"
     if not result.exists():
         new = (
             "-p",
             "svtrv2-nano",
             "--train",
-            asked.train,
+            args.train,
             "--val",
-            asked.read,
+            args.read,
             "--run-dir",
             run,
             *options_of(SHAPES[name]),
         )
         again = ("--resume", run) if (run / "state.pt").exists() else new
         nordocr("train", *again, "--threads", "1")
-        nordocr(
-            "eval", run / "last.safetensors", asked.read, "-o", result, "--threads", "1"
-        )
+        nordocr("eval", run / "last.safetensors", args.read, "-o", result, "--threads", "1")
     run_record = json.loads((run / "run.json").read_text(encoding="utf-8"))
     total = json.loads(result.read_text(encoding="utf-8"))["report"]["total"]
     interval = total["intervals"]["cer"]
@@ -184,26 +182,26 @@ def main() -> None:
     parser.add_argument("--read", type=Path, help="the line store that they then read")
     parser.add_argument("--runs", type=Path, help="folder of these runs")
     parser.add_argument("-o", "--output", type=Path, default=RESULT)
-    asked = parser.parse_args()
-    if asked.rounds < 1:
+    args = parser.parse_args()
+    if args.rounds < 1:
         parser.error("--rounds: at least 1")
-    given = [asked.train, asked.read, asked.runs]
+    given = [args.train, args.read, args.runs]
     if any(given) and not all(given):
         parser.error("--train, --read and --runs go together")
     reading = (
-        {name: read_after_training(name, asked) for name in TRAINED} if asked.train else {}
+        {name: read_after_training(name, args) for name in TRAINED} if args.train else {}
     )
-    threads = 1 if asked.busy else asked.threads
+    threads = 1 if args.busy else args.threads
     torch.set_num_threads(threads)
     networks = {name: build(shape) for name, shape in SHAPES.items()}
     for network in networks.values():
-        ms_a_line(network, WIDTHS[0], 0, asked.busy)
+        ms_a_line(network, WIDTHS[0], 0, args.busy)
     times: dict[tuple[str, int], list[float]] = {
         (name, width): [] for name in SHAPES for width in WIDTHS
     }
-    for _ in range(asked.rounds):
+    for _ in range(args.rounds):
         for (name, width), found in times.items():
-            found.append(ms_a_line(networks[name], width, asked.seconds, asked.busy))
+            found.append(ms_a_line(networks[name], width, args.seconds, args.busy))
     rows: list[dict[str, Any]] = []
     for name, network in networks.items():
         row: dict[str, Any] = {"shape": name, **_SHIPPED, **SHAPES[name]}
@@ -224,13 +222,13 @@ def main() -> None:
         ),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "environment": measurement_environment(threads),
-        "clock": "CPU time of one thread" if asked.busy else "wall",
-        "rounds": asked.rounds,
-        "seconds": asked.seconds,
+        "clock": "CPU time of one thread" if args.busy else "wall",
+        "rounds": args.rounds,
+        "seconds": args.seconds,
         "rows": rows,
     }
-    atomic.write_json(asked.output, result)
-    print(f"saved {asked.output}")
+    atomic.write_json(args.output, result)
+    print(f"saved {args.output}")
 
 
 if __name__ == "__main__":

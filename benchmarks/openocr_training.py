@@ -1,5 +1,5 @@
 """OpenOCR's own trainer, from a checkout of github.com/Topdu/OpenOCR, on our lines: its data set,
-sampler, network and loop as they are. Needs torchvision, PyYAML and tqdm beside it.
+sampler, network and loop as they are. Needs torchvision, PyYAML and tqdm as well.
 
 Its configuration is the authors' svtrv2_tiny_rctc.yml but for what lines need (the characters, long
 texts, widths to 1024 px), batches of as many pixels as ours, two loading processes, no metric
@@ -115,11 +115,11 @@ class OpenOcr:
 
     def __iter__(self) -> Iterator[Any]:
         while True:
-            asked = time.monotonic()
-            if asked > self._until:
+            before = time.monotonic()
+            if before > self._until:
                 raise _Over
             batch = next(self._batches)
-            self.waited_s += time.monotonic() - asked
+            self.waited_s += time.monotonic() - before
             yield batch
             self.lines += len(batch[0])  # its loop asks for the next one: the step is done
 
@@ -142,5 +142,5 @@ class _Config:
         """Say nothing."""
 
     def save(self, path: str, cfg: dict[str, Any]) -> None:
-        """Keep it beside what the trainer writes."""
+        """Save it next to what the trainer writes."""
         Path(path).write_text(yaml.safe_dump(cfg), encoding="utf-8")

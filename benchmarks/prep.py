@@ -6,7 +6,7 @@ other recognizers' scripts.
     python benchmarks/prep.py --lines 1000 --rounds 1    a first look, nothing saved
 
 Every round visits every contestant on the same files, warm in the page cache; medians over rounds
-are compared. Seconds of processor time stand beside those of the clock: on a machine that does
+are compared. Seconds of processor time stand next to those of the clock: on a machine that does
 other work too, they say more.
 
 | contestant | does |
@@ -233,48 +233,48 @@ def main() -> None:
         type=Path,
         help="default: results/prep.json for a full run, else nothing",
     )
-    asked = parser.parse_args()
+    args = parser.parse_args()
     cv2.setNumThreads(1)
     result: dict[str, Any] = {
         "what": (
-            f"prep, lines/s: {asked.lines} lines of {HEIGHT} x {WIDTH} px, JPEG and PNG in turn"
+            f"prep, lines/s: {args.lines} lines of {HEIGHT} x {WIDTH} px, JPEG and PNG in turn"
         ),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "environment": measurement_environment(asked.workers)
+        "environment": measurement_environment(args.workers)
         | {"usable_cores": len(os.sched_getaffinity(0))},
-        "rounds": asked.rounds,
+        "rounds": args.rounds,
         "sets": {},
     }
     for channels in ("rgb", "gray"):
-        with tempfile.TemporaryDirectory(dir=asked.folder) as name:
+        with tempfile.TemporaryDirectory(dir=args.folder) as name:
             folder = Path(name)
-            files = write_lines(folder / "in", asked.lines, channels)
-            limit(files, asked.workers)  # the files into the page cache
+            files = write_lines(folder / "in", args.lines, channels)
+            limit(files, args.workers)  # the files into the page cache
             clock, processor = timed(
                 {
-                    "limit": lambda files=files: limit(files, asked.workers),
+                    "limit": lambda files=files: limit(files, args.workers),
                     "nordocr": lambda folder=folder: nordocr(
-                        folder / "in", folder / "o.lmdb", asked.workers, asked.lines
+                        folder / "in", folder / "o.lmdb", args.workers, args.lines
                     ),
                     "peers": lambda files=files, folder=folder: peers(
-                        files, folder / "peers", asked.workers
+                        files, folder / "peers", args.workers
                     ),
                 },
-                asked.rounds,
+                args.rounds,
             )
         result["sets"][channels] = {
-            "clock": compared(clock, asked.lines),
-            "processor": compared(processor, asked.lines),
+            "clock": compared(clock, args.lines),
+            "processor": compared(processor, args.lines),
         }
         print(channels, json.dumps(result["sets"][channels], indent=2))
-    result["environment"]["load_average_after"] = measurement_environment(asked.workers)[
+    result["environment"]["load_average_after"] = measurement_environment(args.workers)[
         "load_average"
     ]
-    full = (asked.lines, asked.rounds) == (
+    full = (args.lines, args.rounds) == (
         parser.get_default("lines"),
         parser.get_default("rounds"),
     )
-    target = asked.output or (RESULTS / "prep.json" if full else None)
+    target = args.output or (RESULTS / "prep.json" if full else None)
     if target:
         atomic.write_json(target, result)
         print(f"saved {target}")

@@ -119,10 +119,12 @@ def tesseract(data: Path | None = None) -> Read:
             if name not in opened:
                 opened[name] = TesseractRecognizer(name, 1, installed)
             ids = [index for index, other in enumerate(languages) if other == language]
-            wanted = [
+            of_language = [
                 _tall(crops[index]) if data is not None else crops[index] for index in ids
             ]
-            for index, reading in zip(ids, opened[name].recognize(wanted), strict=True):
+            for index, reading in zip(
+                ids, opened[name].recognize(of_language), strict=True
+            ):
                 readings[index] = reading.text, reading.confidence
         return readings
 
@@ -174,12 +176,12 @@ def read_all(read: Read, lines: Sequence[Line]) -> tuple[list[LineResult], float
         readings = read(crops, languages)
         spent += time.process_time() - began
         for line, (text, confidence) in zip(part, readings, strict=True):
-            wanted = line.text.upper() if line.folded else line.text
+            reference = line.text.upper() if line.folded else line.text
             found = text.upper() if line.folded else text
             results.append(
                 LineResult(
                     line.id,
-                    wanted,
+                    reference,
                     found,
                     confidence,
                     line.language,
@@ -263,26 +265,26 @@ def main() -> None:
     parser.add_argument("--tesseract-best", type=Path, metavar="FOLDER")
     parser.add_argument("--only", nargs="+", help="names of the recognizers to run")
     parser.add_argument("-o", "--output", type=Path)
-    wanted = parser.parse_args()
+    args = parser.parse_args()
     os.environ["OMP_THREAD_LIMIT"] = "1"
-    lines = [line for named in wanted.manifests for line in read_lines(named)]
+    lines = [line for named in args.manifests for line in read_lines(named)]
     writable = {line.id for line in lines if line.in_nordic}
     contestants: dict[str, Callable[[], Read]] = {
-        wanted.model: lambda: network(wanted.model),
-        "greedy": lambda: network(wanted.model, "greedy"),
-        **({"old": lambda: network(wanted.old)} if wanted.old else {}),
+        args.model: lambda: network(args.model),
+        "greedy": lambda: network(args.model, "greedy"),
+        **({"old": lambda: network(args.old)} if args.old else {}),
         "tesseract": tesseract,
         **(
-            {"tesseract-best": lambda: tesseract(wanted.tesseract_best)}
-            if wanted.tesseract_best
+            {"tesseract-best": lambda: tesseract(args.tesseract_best)}
+            if args.tesseract_best
             else {}
         ),
         "ppocr": ppocr,
     }
     measured: dict[str, Any] = {}
-    if wanted.output and wanted.output.exists():
-        measured = json.loads(wanted.output.read_text(encoding="utf-8"))["recognizers"]
-    for name in wanted.only or contestants:
+    if args.output and args.output.exists():
+        measured = json.loads(args.output.read_text(encoding="utf-8"))["recognizers"]
+    for name in args.only or contestants:
         results, spent = read_all(contestants[name](), lines)
         measured[name] = {
             "lines_a_cpu_second": round(len(lines) / spent, 1),
@@ -294,7 +296,7 @@ def main() -> None:
                 f" exact {row['exact_percent']:5.1f} %  CER {row['cer_percent']:5.2f} %",
                 flush=True,
             )
-        save(wanted.output, len(lines), measured)
+        save(args.output, len(lines), measured)
 
 
 def save(output: Path | None, lines: int, measured: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Other people's networks, run beside ours from where they are installed: nothing of theirs is
+"""Other people's networks, run next to ours from where they are installed: nothing of theirs is
 copied into this repository.
 
 OpenOCR: a checkout of github.com/Topdu/OpenOCR whose folder is on `sys.path`. transformers: the

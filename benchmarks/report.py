@@ -166,42 +166,42 @@ def main() -> None:
         type=Path,
         help="default: results/report.json for a full run, else nothing",
     )
-    asked = parser.parse_args()
+    args = parser.parse_args()
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if chromium is None:
         parser.error("chromium is not installed (Debian: apt-get install chromium)")
-    html, minor = page_of(asked.lines)
+    html, minor = page_of(args.lines)
     seconds: dict[str, list[float]] = {"opened": [], **{what: [] for what in CONTROLS}}
     with tempfile.TemporaryDirectory() as name:
         report = Path(name) / "report.html"
         report.write_text(html, encoding="utf-8")
         browser = Browser(chromium, Path(name) / "profile")
-        for _ in range(asked.rounds):
+        for _ in range(args.rounds):
             seconds["opened"].append(round(browser.open(report.as_uri()), 3))
             for what, (selector, value) in CONTROLS.items():
                 spent, shown = browser.evaluate(control(selector, value))
                 seconds[what].append(round(spent, 3))
                 if what == "filtered":
-                    assert shown == f"{minor} of {asked.lines} lines", shown
+                    assert shown == f"{minor} of {args.lines} lines", shown
         browser.close()
     result = {
         "what": (
-            f"the HTML report of {asked.lines} wrong lines ({len(html) / 1e6:.1f} MB) in headless"
+            f"the HTML report of {args.lines} wrong lines ({len(html) / 1e6:.1f} MB) in headless"
             " Chromium, seconds"
         ),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "environment": measurement_environment(None),
-        "rounds": asked.rounds,
+        "rounds": args.rounds,
         "seconds": seconds,
         "report_s": {what: round(median(found), 3) for what, found in seconds.items()},
         "goal_s": GOAL_S,
     }
     print(json.dumps(result["report_s"], indent=2))
-    full = (asked.lines, asked.rounds) == (
+    full = (args.lines, args.rounds) == (
         parser.get_default("lines"),
         parser.get_default("rounds"),
     )
-    target = asked.output or (RESULTS / "report.json" if full else None)
+    target = args.output or (RESULTS / "report.json" if full else None)
     if target:
         atomic.write_json(target, result)
         print(f"saved {target}")

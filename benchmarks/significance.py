@@ -87,11 +87,11 @@ def trial(
         if bad_scan:
             b[0] = np.maximum(b[0], 1)
         verdicts[compare(a, b, None if by_line else names).verdict] += 1
-    told = verdicts["better"] + verdicts["worse"] + verdicts["mixed"]
+    decided = verdicts["better"] + verdicts["worse"] + verdicts["mixed"]
     return {
         "comparisons": count,
         "verdicts": dict(verdicts),
-        "share_told": round(told / count, 4),
+        "share_told": round(decided / count, 4),
     }
 
 

@@ -108,32 +108,32 @@ def main() -> None:
         type=Path,
         help="default: results/synth.json for a full run, else nothing",
     )
-    asked = parser.parse_args()
+    args = parser.parse_args()
     cv2.setNumThreads(1)
-    profile = load_profile(asked.profile).profile
+    profile = load_profile(args.profile).profile
     job, _ = prepare_job(
         profile.geometry,
         profile.load_charset(),
         seed=1,
-        fonts=asked.fonts,
-        texts=asked.texts,
+        fonts=args.fonts,
+        texts=args.texts,
         resamplers=RESAMPLERS,
     )
     render_all(job, range(-100, 0))  # opens fonts, reads the corpus, makes the noise
     clock, processor = [], []
-    for number in range(asked.rounds):
+    for number in range(args.rounds):
         began, spent = time.perf_counter(), time.process_time()
-        render_all(job, range(number * asked.lines, (number + 1) * asked.lines))
-        clock.append(asked.lines / (time.perf_counter() - began))
-        processor.append(asked.lines / (time.process_time() - spent))
+        render_all(job, range(number * args.lines, (number + 1) * args.lines))
+        clock.append(args.lines / (time.perf_counter() - began))
+        processor.append(args.lines / (time.process_time() - spent))
         print(f"round {number + 1}: {clock[-1]:.0f} lines/s, processor {processor[-1]:.0f}")
     result = {
         "what": (
-            f"synth, lines/s of one core: {asked.profile}, {len(job.faces)} faces, store records"
+            f"synth, lines/s of one core: {args.profile}, {len(job.faces)} faces, store records"
         ),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "environment": measurement_environment(1),
-        "lines_a_round": asked.lines,
+        "lines_a_round": args.lines,
         "lines_per_s": {
             "clock": round(median(clock), 1),
             "processor": round(median(processor), 1),
@@ -142,14 +142,14 @@ def main() -> None:
             "clock": [round(rate, 1) for rate in clock],
             "processor": [round(rate, 1) for rate in processor],
         },
-        "shares": shares(job, range(asked.lines)),
+        "shares": shares(job, range(args.lines)),
     }
     print(json.dumps({name: result[name] for name in ("lines_per_s", "shares")}, indent=2))
-    full = (asked.lines, asked.rounds) == (
+    full = (args.lines, args.rounds) == (
         parser.get_default("lines"),
         parser.get_default("rounds"),
     )
-    target = asked.output or (RESULTS / "synth.json" if full else None)
+    target = args.output or (RESULTS / "synth.json" if full else None)
     if target:
         atomic.write_json(target, result)
         print(f"saved {target}")

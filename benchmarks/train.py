@@ -7,8 +7,8 @@ the widest input, and against OpenOCR's own trainer where a checkout of it is na
     python benchmarks/train.py --set model.size=base --device cuda     on a GPU
 
 The same network, optimizer, precision and process for every contestant; each takes its turn in
-every round. What counts is whole steps: batches from the store, forward, backward, update. Batches
-hold as many pixels, not as many lines, so a few steps say little: lines and seconds of all rounds
+every round. What counts is complete steps: batches from the store, forward, backward, update.
+Batches hold as many pixels, not as many lines, so a few steps say little: lines and seconds of all rounds
 are added up.
 
 | contestant | does |
@@ -96,9 +96,9 @@ class Contestant:
     def run(self, seconds: float) -> tuple[int, float, float]:
         """Train for `seconds`, to the end of a step."""
         lines, waited, began = 0, 0.0, time.monotonic()
-        while (asked := time.monotonic()) - began < seconds:
+        while (before := time.monotonic()) - began < seconds:
             batch = next(self.batches)
-            waited += time.monotonic() - asked
+            waited += time.monotonic() - before
             self.step([batch])  # ends with the loss read back: the device has done its work
             lines += batch.lines
         return lines, time.monotonic() - began, waited
@@ -180,30 +180,28 @@ def forever(batches: LineBatches) -> Generator[Batch, None, None]:
 
 
 def measure(
-    profile: Profile, store: LineStore, folder: Path, asked: argparse.Namespace
+    profile: Profile, store: LineStore, folder: Path, args: argparse.Namespace
 ) -> dict[str, Any]:
     """Every contestant in every round, after a round to warm up."""
     device, budget = (
-        choose_device(asked.device),
+        choose_device(args.device),
         profile.train.batch_size * profile.train.batch_width_px,
     )
     found: dict[str, Any] = dict(contestants(profile, store, device))
-    if asked.openocr:
+    if args.openocr:
         lmdb, mixed = (
             write_peers_lmdb(folder / "openocr.lmdb", store.path, original=False),
             profile.train.precision != "fp32",
         )
         charset, width = profile.load_charset(), profile.geometry.max_width
         found["openocr"] = OpenOcr(
-            asked.openocr, lmdb, folder, charset, budget, width, mixed
+            args.openocr, lmdb, folder, charset, budget, width, mixed
         )
     rounds: dict[str, list[tuple[int, float, float]]] = {name: [] for name in found}
     try:
-        for number in range(asked.rounds + 1):
+        for number in range(args.rounds + 1):
             for name in sorted(found, reverse=bool(number % 2)):
-                taken = found[name].run(
-                    asked.seconds if number else min(asked.seconds, 5.0)
-                )
+                taken = found[name].run(args.seconds if number else min(args.seconds, 5.0))
                 if number:
                     rounds[name].append(taken)
                     print(f"round {number} {name}: {taken[0] / taken[1]:.1f} lines/s")
@@ -257,13 +255,13 @@ def main() -> None:
         type=Path,
         help="default: results/train.json for a full run, else nothing",
     )
-    asked = parser.parse_args()
-    profile = load_profile(asked.profile, [*SETS, *asked.sets]).profile
-    if asked.openocr and getattr(profile.model, "size", "") != "tiny":
+    args = parser.parse_args()
+    profile = load_profile(args.profile, [*SETS, *args.sets]).profile
+    if args.openocr and getattr(profile.model, "size", "") != "tiny":
         parser.error("--openocr trains SVTRv2-tiny: leave model.size as it is")
     with tempfile.TemporaryDirectory() as folder:
-        path = asked.store or write_store(
-            Path(folder) / "lines.lmdb", line_widths(asked.lines), gray=True
+        path = args.store or write_store(
+            Path(folder) / "lines.lmdb", line_widths(args.lines), gray=True
         )
         with LineStore(path) as store:
             result = {
@@ -272,8 +270,8 @@ def main() -> None:
                     f" lines, mean width {store.widths.mean():.0f} px, up to"
                     f" {profile.geometry.max_width} px"
                 ),
-                "profile": asked.profile,
-                "sets": asked.sets,
+                "profile": args.profile,
+                "sets": args.sets,
                 "budget_px": profile.train.batch_size * profile.train.batch_width_px,
                 "date": datetime.now(UTC).isoformat(timespec="seconds"),
                 "environment": (
@@ -282,18 +280,18 @@ def main() -> None:
                 ),
                 "device": (
                     torch.cuda.get_device_name()
-                    if choose_device(asked.device).type == "cuda"
+                    if choose_device(args.device).type == "cuda"
                     else "cpu"
                 ),
-                **measure(profile, store, Path(folder), asked),
+                **measure(profile, store, Path(folder), args),
             }
     result["environment"]["load_average_after"] = measurement_environment(None)[
         "load_average"
     ]
     print(json.dumps(result, indent=2))
     kept = ("profile", "sets", "store", "lines", "rounds", "seconds", "device")
-    full = all(getattr(asked, name) == parser.get_default(name) for name in kept)
-    target = asked.output or (RESULTS / "train.json" if full else None)
+    full = all(getattr(args, name) == parser.get_default(name) for name in kept)
+    target = args.output or (RESULTS / "train.json" if full else None)
     if target:
         atomic.write_json(target, result)
         print(f"saved {target}")

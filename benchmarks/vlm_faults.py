@@ -280,7 +280,7 @@ def serve(
 
 
 def recorded(path: Path) -> set[str]:
-    """Return the crops whose answers are whole on disk."""
+    """Return the crops whose answers are complete on disk."""
     crops = set()
     for line in path.read_bytes().split(b"\n") if path.exists() else ():
         with suppress(ValueError):
@@ -323,12 +323,12 @@ def measure(
             raise RuntimeError(
                 f"the command ends before it can be killed: {torn / 'log.txt'}"
             )
-        before, wanted = (
+        before, expected = (
             len(reader.asked),
             chance.randint(1, max(1, 2 * lines // (kills + 1))),
         )
         process = asker(torn, url, timeout_s)
-        while process.poll() is None and len(reader.asked) < before + wanted:
+        while process.poll() is None and len(reader.asked) < before + expected:
             time.sleep(0.002)
         time.sleep(chance.uniform(0, 0.02))
         if process.poll() is None:

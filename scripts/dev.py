@@ -3,7 +3,7 @@
 machine.
 
 python3 scripts/dev.py venv     create .venv and install the pinned dependencies
-python3 scripts/dev.py demo     the whole chain on samples/, in demo/
+python3 scripts/dev.py demo     the complete chain on samples/, in demo/
 python3 scripts/dev.py test     lint, types and every test
 python3 scripts/dev.py check    lint and types only
 python3 scripts/dev.py campaign fault injections by the thousand (hours); docs/security.md's table
@@ -48,13 +48,13 @@ def install(extras: str) -> None:
             f"Python 3.11 or newer is needed; this is {sys.version.split()[0]}. Try: python3.11"
             " scripts/dev.py …"
         )
-    wanted = hashlib.sha256(
+    expected = hashlib.sha256(
         b"".join(
             (ROOT / name).read_bytes() for name in ("pyproject.toml", "constraints.txt")
         )
     ).hexdigest()
     stamp = VENV / f".installed-{extras}"
-    if stamp.is_file() and stamp.read_text() == wanted and PYTHON.is_file():
+    if stamp.is_file() and stamp.read_text() == expected and PYTHON.is_file():
         return
     if not PYTHON.is_file():
         print("creating .venv", flush=True)
@@ -72,7 +72,7 @@ def install(extras: str) -> None:
         "-e",
         f".[{extras}]",
     )
-    stamp.write_text(wanted)
+    stamp.write_text(expected)
 
 
 def check() -> None:

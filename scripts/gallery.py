@@ -3,8 +3,8 @@
 
     python scripts/gallery.py default-on-dev.lines.jsonl --images data/dev -o docs/worst-lines.png
 
-Under each crop stands what it says with the differences marked, wanted → read. `--images` is the
-folder that the ids are relative to. The order is by wrong characters, then by their share of the
+Each crop is followed by its reference and hypothesis, with the differences marked. `--images` is
+the folder that the ids are relative to. The order is by wrong characters, then by their share of the
 line, then by id.
 """
 
@@ -86,13 +86,12 @@ def main() -> None:
     parser.add_argument("--images", type=Path, required=True)
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--count", type=int, default=12)
-    wanted = parser.parse_args()
+    args = parser.parse_args()
     lines = [
-        json.loads(line) for line in wanted.lines.read_text(encoding="utf-8").splitlines()
+        json.loads(line) for line in args.lines.read_text(encoding="utf-8").splitlines()
     ]
     cards = [
-        card(line, wanted.images, label_font(NORDIC, 14))
-        for line in worst(lines, wanted.count)
+        card(line, args.images, label_font(NORDIC, 14)) for line in worst(lines, args.count)
     ]
     sheet = Image.new("RGB", (WIDTH, sum(c.height for c in cards)), PAPER)
     y = 0
@@ -101,9 +100,9 @@ def main() -> None:
         y += picture.height
     content = io.BytesIO()
     sheet.quantize(64).save(content, "PNG", optimize=True)
-    atomic.write_bytes(wanted.output, content.getvalue())
+    atomic.write_bytes(args.output, content.getvalue())
     print(
-        f"{len(cards)} of {sum(line['edits'] > 0 for line in lines)} wrong lines in {wanted.output}"
+        f"{len(cards)} of {sum(line['edits'] > 0 for line in lines)} wrong lines in {args.output}"
     )
 
 

@@ -70,8 +70,10 @@ def _requirements(extra: str) -> list[str]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))[
         "project"
     ]
-    wanted = project["optional-dependencies"][extra] if extra else project["dependencies"]
-    names = [_NAME.findall(text)[0] for text in wanted]
+    requirements = (
+        project["optional-dependencies"][extra] if extra else project["dependencies"]
+    )
+    names = [_NAME.findall(text)[0] for text in requirements]
     return [name for name in names if name != "nordocr-cli"]
 
 

@@ -80,14 +80,14 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def render(wanted: argparse.Namespace, profile: tuple[str, ...]) -> None:
+def render(args: argparse.Namespace, profile: tuple[str, ...]) -> None:
     """Render the validation store and the training store."""
-    sizes = (("val", wanted.val_lines, VAL_SEED), ("train", wanted.lines, TRAIN_SEED))
+    sizes = (("val", args.val_lines, VAL_SEED), ("train", args.lines, TRAIN_SEED))
     for name, count, seed in sizes:
-        store = wanted.output / f"{name}.lmdb"
+        store = args.output / f"{name}.lmdb"
         if store.exists():
             continue
-        sources = ("--texts", wanted.texts, "--fonts", wanted.fonts)
+        sources = ("--texts", args.texts, "--fonts", args.fonts)
         amount = ("--count", str(count), "--seed", str(seed), "--blank", str(BLANK_SHARE))
         nordocr(
             "synth",
@@ -97,19 +97,19 @@ def render(wanted: argparse.Namespace, profile: tuple[str, ...]) -> None:
             *sources,
             *profile,
             "--workers",
-            str(wanted.workers),
+            str(args.workers),
         )
 
 
-def prepare(wanted: argparse.Namespace, profile: tuple[str, ...]) -> Path:
+def prepare(args: argparse.Namespace, profile: tuple[str, ...]) -> Path:
     """Prepare the real lines, split by document; return the store that judges and calibrates."""
-    out: Path = wanted.output
-    if not wanted.real:
+    out: Path = args.output
+    if not args.real:
         return out / "val.lmdb"
     skip = ("--oov", "skip", "--on-bad", "skip")
     if not (out / "real.lmdb").exists():
         split = ("--val-split", str(REAL_VAL_SHARE))
-        nordocr("prep", *wanted.real, "-o", out / "real.lmdb", *split, *skip, *profile)
+        nordocr("prep", *args.real, "-o", out / "real.lmdb", *split, *skip, *profile)
     both = out / "val_all.lmdb"
     if not both.exists():
         parts = (f"real={out / 'real_val.lmdb'}", f"rendered={out / 'val.lmdb'}")
@@ -117,23 +117,23 @@ def prepare(wanted: argparse.Namespace, profile: tuple[str, ...]) -> Path:
     return both
 
 
-def train(wanted: argparse.Namespace, profile: tuple[str, ...], val: Path) -> Path:
+def train(args: argparse.Namespace, profile: tuple[str, ...], val: Path) -> Path:
     """Train, or go on with a training that stopped; return the run's folder."""
-    out: Path = wanted.output
+    out: Path = args.output
     run = out / "run"
     if (run / "state.pt").exists():
         nordocr("train", "--resume", run, "--save-fp16")
         return run
-    load = ("--load", wanted.load, "--move-head") if wanted.load else ()
+    load = ("--load", args.load, "--move-head") if args.load else ()
     stores: tuple[str | Path, ...] = ("--train", out / "train.lmdb")
-    if wanted.real:
+    if args.real:
         rendered, real = (
             out / f"train.lmdb={1 - REAL_SHARE}",
             out / f"real.lmdb={REAL_SHARE}",
         )
         stores = ("--train", rendered, "--train", real)
-    amount = ("--max-minutes", str(wanted.minutes)) if wanted.minutes else ()
-    epochs = ("--set", f"train.epochs={wanted.epochs}")
+    amount = ("--max-minutes", str(args.minutes)) if args.minutes else ()
+    epochs = ("--set", f"train.epochs={args.epochs}")
     files = (*stores, "--val", val, "--run-dir", run, "--save-fp16")
     nordocr("train", *profile, *epochs, *amount, *load, *files)
     return run
@@ -141,13 +141,13 @@ def train(wanted: argparse.Namespace, profile: tuple[str, ...], val: Path) -> Pa
 
 def main() -> None:
     """Run the steps that are not done yet."""
-    wanted = arguments()
-    out: Path = wanted.output
+    args = arguments()
+    out: Path = args.output
     out.mkdir(parents=True, exist_ok=True)
-    profile = ("--profile", wanted.profile, "--set", "charset=nordic-ext")
-    render(wanted, profile)
-    val = prepare(wanted, profile)
-    run = train(wanted, profile, val)
+    profile = ("--profile", args.profile, "--set", "charset=nordic-ext")
+    render(args, profile)
+    val = prepare(args, profile)
+    run = train(args, profile, val)
     wide, narrow = out / "model-ext.safetensors", out / "model.safetensors"
     nordocr("contract", "calibrate", run / "best.fp16.safetensors", val, "-o", wide)
     nordocr("charset", "move", wide, "--to", "nordic", "-o", narrow)

@@ -1,4 +1,4 @@
-"""TrOCR through the whole chain: trained on a line store, read, resumed, merged, refused where it
+"""TrOCR through the complete chain: trained on a line store, read, resumed, merged, refused where it
 cannot go.
 """
 

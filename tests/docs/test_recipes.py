@@ -119,7 +119,7 @@ def test_a_network(nordocr, line_images):
     nordocr("export", "run", "-o", "model.onnx")
 
     result = json.loads(nordocr("eval", "model.onnx", "a.lmdb", "--json"))
-    assert result["total"]["lines"] == 3
+    assert result["report"]["total"]["lines"] == 3
 
 
 def test_a_label_format(nordocr, line_images):
