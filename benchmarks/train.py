@@ -8,8 +8,8 @@ the widest input, and against OpenOCR's own trainer where a checkout of it is na
 
 The same network, optimizer, precision and process for every contestant; each takes its turn in
 every round. What counts is complete steps: batches from the store, forward, backward, update.
-Batches hold as many pixels, not as many lines, so a few steps say little: lines and seconds of all rounds
-are added up.
+Batches hold as many pixels, not as many lines, so a few steps say little: lines and seconds of
+all rounds are added up.
 
 | contestant | does |
 |---|---|

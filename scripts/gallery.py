@@ -4,8 +4,8 @@
     python scripts/gallery.py default-on-dev.lines.jsonl --images data/dev -o docs/worst-lines.png
 
 Each crop is followed by its reference and hypothesis, with the differences marked. `--images` is
-the folder that the ids are relative to. The order is by wrong characters, then by their share of the
-line, then by id.
+the folder that the ids are relative to. The order is by wrong characters, then by their share of
+the line, then by id.
 """
 
 import argparse
