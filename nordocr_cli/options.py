@@ -5,7 +5,7 @@ Options with a fixed set of values are `Literal` types, so that the parser check
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
@@ -229,14 +229,6 @@ Seed = Annotated[
         "--seed", metavar="N", min=0, max=MAX_INTEGER, help="Seed of everything random."
     ),
 ]
-
-# Fixed sets of values, for `Annotated[Precision, typer.Option(...)]`
-# ----------------------------------------
-
-Precision = Literal["fp32", "fp16", "bf16"]
-PageLayout = Literal["auto", "line", "page"]
-WideLines = Literal["split", "squash"]
-Language = Literal["sv", "no", "da", "is", "fi", "fo"]
 
 
 def show_plan(console: Console, plan: dict[str, Any]) -> None:

@@ -224,3 +224,5 @@ def test_models_stores_and_charsets_complete_names_and_paths(tmp_path, monkeypat
     assert "runs/" in complete_model("")
     assert complete_store("l") == ["lines.lmdb"]
     assert complete_charset("nordic-") == ["nordic-ext"]
+    assert completed(["train", "--val"], "l") == ["lines.lmdb"]
+    assert completed(["import", "--charset"], "nordic-") == ["nordic-ext"]

@@ -16,7 +16,12 @@ app = typer.Typer(
 )
 
 Store = Annotated[
-    Path, typer.Argument(metavar="STORE", help="A line store that `nordocr prep` made.")
+    Path,
+    typer.Argument(
+        metavar="STORE",
+        help="A line store that `nordocr prep` made.",
+        autocompletion=options.complete_store,
+    ),
 ]
 
 

@@ -27,6 +27,7 @@ def export(
         str | None,
         typer.Option(
             metavar="NAME|FILE",
+            autocompletion=options.complete_charset,
             help="Characters of another program's .pth: its dictionary or charset.rs.",
         ),
     ] = None,

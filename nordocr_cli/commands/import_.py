@@ -22,6 +22,7 @@ def import_(
         typer.Option(
             "--charset",
             metavar="NAME|FILE",
+            autocompletion=options.complete_charset,
             help="The characters it was trained with, e.g. its dictionary .txt.",
         ),
     ] = None,

@@ -49,7 +49,12 @@ def promote(
     output: options.OptionalOutput = None,
     on: Annotated[
         list[Path] | None,
-        typer.Option("--on", metavar="STORE", help="Store to evaluate on. Repeatable."),
+        typer.Option(
+            "--on",
+            metavar="STORE",
+            help="Store to evaluate on. Repeatable.",
+            autocompletion=options.complete_store,
+        ),
     ] = None,
     against: Annotated[
         Path | None,

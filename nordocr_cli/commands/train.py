@@ -22,12 +22,18 @@ def train(
         typer.Option(
             "--train",
             metavar="STORE[=RATIO]",
+            autocompletion=options.complete_store,
             help="Line store; with ratios stores are mixed. Repeatable.",
         ),
     ] = None,
     val_stores: Annotated[
         list[Path] | None,
-        typer.Option("--val", metavar="STORE", help="Line store. Repeatable."),
+        typer.Option(
+            "--val",
+            metavar="STORE",
+            help="Line store. Repeatable.",
+            autocompletion=options.complete_store,
+        ),
     ] = None,
     run_dir: Annotated[
         Path | None,

@@ -12,9 +12,6 @@ from nordocr_cli.data.entry import Entry
 from nordocr_cli.data.labels import coco_text, iam, json, jsonl, label_studio, paddle, table
 from nordocr_cli.data.labels.label_file import NO_COLUMNS, Columns, LabelFile
 from nordocr_cli.errors import DataError
-from nordocr_cli.records import LineRow
-
-_SHOWN_PROBLEMS = 5
 
 
 @dataclass(frozen=True)
@@ -118,16 +115,3 @@ def _line_name(where: str, path: Path) -> str:
     if place.isdecimal():
         return f"line {place}"
     return place
-
-
-def read_manifest(path: Path) -> list[LineRow]:
-    """Return all rows of a manifest. Raises DataError naming file:line of the first rows that
-    cannot be used.
-    """
-    entries = list(iterate_manifest(path))
-    problems = [f"{entry.where}: {entry.problem}" for entry in entries if entry.row is None]
-    if problems:
-        hidden = len(problems) - _SHOWN_PROBLEMS
-        more = f"\n… and {hidden} more" if hidden > 0 else ""
-        raise DataError("\n".join(problems[:_SHOWN_PROBLEMS]) + more)
-    return [entry.row for entry in entries if entry.row is not None]

@@ -10,14 +10,12 @@ from typing import Any, Literal
 
 from pydantic import (
     Field,
-    ValidationError,
     computed_field,
     field_serializer,
     field_validator,
 )
 
 from nordocr_cli.charset import Charset
-from nordocr_cli.errors import DataError
 from nordocr_cli.metrics import taxonomy
 from nordocr_cli.metrics.group import Group, GroupedLines
 from nordocr_cli.metrics.nordic import nordic_confusions
@@ -229,23 +227,3 @@ def _groups(
     known = [name for name in order if name in present]
     ordered = known + sorted(present - set(order))
     return {name or UNNAMED: found[name] for name in ordered}
-
-
-def report_from_json(value: Any, what: str = "report") -> Report:
-    """Rebuild a report from `Report.to_json()`. Raises DataError naming `what` when it is damaged,
-    or of another version.
-    """
-    schema = value.get("schema") if isinstance(value, Mapping) else None
-    if schema != SCHEMA:
-        raise DataError(
-            f"{what}: the report has the format {schema!r}, this nordocr reads {SCHEMA!r}; score"
-            " its lines again: nordocr eval LINES.jsonl -o FOLDER"
-        )
-    try:
-        return Report.model_validate(value)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join(map(str, problem["loc"]))
-        raise DataError(
-            f"{what} is not a report ({where}: {problem['msg']}); run `nordocr eval` again"
-        ) from error

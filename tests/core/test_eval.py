@@ -13,7 +13,7 @@ from nordocr_cli.data.store import LineStoreWriter
 from nordocr_cli.errors import ArtifactError, DataError, UsageError
 from nordocr_cli.geometry import Geometry
 from nordocr_cli.metrics.gates import parse_gate
-from nordocr_cli.metrics.report import report_from_json
+from nordocr_cli.metrics.report import Report
 from nordocr_cli.records import LineRow, Recognition
 from nordocr_cli.settings import SvtrV2NanoModel
 
@@ -247,7 +247,7 @@ def test_the_result_is_written_and_read_again(make_store, tmp_path):
         str(tmp_path / "out" / "lines.jsonl"),
     )
     value = json.loads((tmp_path / "out" / "eval.json").read_text(encoding="utf-8"))
-    assert report_from_json(value["report"]) == result.report
+    assert Report.model_validate(value["report"]) == result.report
     assert value["model"]["sha256"]
     assert value["command"] == ["nordocr", "eval"]
     before = (tmp_path / "out" / "eval.json").read_bytes()

@@ -618,19 +618,18 @@ def test_a_disk_without_room_is_refused_before_a_folder_is_made(
 def test_a_log_on_a_full_disk_ends_the_run_with_its_state_saved(
     store, tmp_path, monkeypatch, full
 ):
-    log = runlog.RunLog
+    open_log = runlog.RunLog.__init__
 
-    def opened(*arguments):
-        opened = log(*arguments)
-        (opened._metrics if full == "metrics" else opened._board._file).close()
+    def open_log_on_full_disk(log, *arguments):
+        open_log(log, *arguments)
+        (log._metrics if full == "metrics" else log._board._file).close()
         device = open("/dev/full", "wb", buffering=0)  # noqa: SIM115 - the log closes it
         if full == "metrics":
-            opened._metrics = device
+            log._metrics = device
         else:
-            opened._board._file = opened._board._writer._writer = device
-        return opened
+            log._board._file = log._board._writer._writer = device
 
-    monkeypatch.setattr(runlog, "RunLog", opened)
+    monkeypatch.setattr(runlog.RunLog, "__init__", open_log_on_full_disk)
     request = TrainRequest(
         train=(store,), val=(store,), run_dir=tmp_path / "r", max_steps=4, device="cpu"
     )
@@ -639,7 +638,7 @@ def test_a_log_on_a_full_disk_ends_the_run_with_its_state_saved(
         match=r"cannot write the log.*No space left.*step 2 is saved; when that is fixed.*--resume",
     ):
         core.train(profile(), request)
-    monkeypatch.setattr(runlog, "RunLog", log)
+    monkeypatch.setattr(runlog.RunLog, "__init__", open_log)
     assert core.train(None, TrainRequest(resume=tmp_path / "r", device="cpu")).steps == 4
 
 

@@ -8,7 +8,7 @@ import pypdfium2
 import pytest
 
 from nordocr.serving import ServeSettings
-from nordocr_cli.data.manifest import read_manifest
+from nordocr_cli.data.manifest import iterate_manifest
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 playwright_api = pytest.importorskip("playwright.sync_api")
@@ -111,7 +111,8 @@ def test_lines_are_corrected_and_saved_by_keyboard_alone(tab, page, settings):
     assert values(tab) == ["Summa 128", "Moms 456"]
     tab.keyboard.press("Control+s")
     tab.wait_for_selector("#status:has-text('Saved')")
-    rows = list(read_manifest(settings.corrections / "manifest.jsonl"))
+    entries = iterate_manifest(settings.corrections / "manifest.jsonl")
+    rows = [entry.row for entry in entries]
     assert [row.text for row in rows] == ["Summa 128"]
 
 

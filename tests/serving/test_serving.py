@@ -12,7 +12,7 @@ import pytest
 import nordocr
 from nordocr.serving import ServeSettings, create_app
 from nordocr.serving.guard import COOKIE
-from nordocr_cli.data.manifest import read_manifest
+from nordocr_cli.data.manifest import iterate_manifest
 
 TOKEN = "a-token-of-many-letters"
 
@@ -74,7 +74,8 @@ def test_corrections_become_a_manifest_that_prep_takes(client, document, setting
     both = {"lines": [{"page": 0, "line": n, "text": f"rad {n}"} for n in (0, 1)]}
     saved = client.post(path, json=both).json()
     assert saved["rows"] == 2  # the first row was replaced
-    rows = list(read_manifest(settings.corrections / "manifest.jsonl"))
+    entries = iterate_manifest(settings.corrections / "manifest.jsonl")
+    rows = [entry.row for entry in entries]
     assert [row.text for row in rows] == ["rad 0", "rad 1"]
     assert all((settings.corrections / row.image).is_file() for row in rows)
 

@@ -58,8 +58,6 @@ class Installed:
 class TesseractEngine(Protocol):
     """Runs Tesseract's LSTM network over images."""
 
-    starts_a_program: bool  # for every call
-
     def tsv(
         self, images: Sequence[Image], languages: str, psm: int, workers: int = 1
     ) -> list[str]:
@@ -152,8 +150,6 @@ class LibraryEngine:
     images never change a text.
     """
 
-    starts_a_program = False
-
     def __init__(self, data: Path) -> None:
         self._data = data
         self._idle: dict[tuple[str, int], list[Any]] = {}
@@ -218,8 +214,6 @@ class ProgramEngine:
     """Tesseract's program: one process reads many images. A call with one image costs about 100 ms,
     most of it start-up; a call with a list costs about 25 ms per line.
     """
-
-    starts_a_program = True
 
     def tsv(
         self, images: Sequence[Image], languages: str, psm: int, workers: int = 1
