@@ -40,7 +40,7 @@ The wheel holds no typeface but `glyphless.ttf` for the invisible text of search
 Lines are rendered with fonts of the machine; `samples/train/fonts.tsv` names the fonts of the
 sample lines.
 
-## Code that was learnt from
+## Code that we learned from
 
 The networks are this project's own code after published papers and reference projects: see
 [Networks](networks.md).

@@ -65,7 +65,7 @@ def network_input(crops: list, golden: dict):
 
 def decode(logits: np.ndarray, frames: int, rules: dict):
     """Greedy CTC over a line's own frames of (T, C): text and confidence, the geometric mean of its
-    characters', each the greatest softmax probability among the frames of its run.
+    characters', each the maximum softmax probability among the frames of its run.
     """
     own = logits[:frames].astype(float) / rules["temperature"]
     exponentials = np.exp(own - own.max(axis=1, keepdims=True))

@@ -70,7 +70,7 @@ pub fn batch(lines: &[(Vec<f32>, usize)]) -> (Vec<f32>, usize) {
 }
 
 /// Greedy CTC over a line's own frames (T, C): text, and the geometric mean of its characters'
-/// confidences, each the greatest softmax(logits / temperature) among the frames of its run.
+/// confidences, each the maximum softmax(logits / temperature) among the frames of its run.
 pub fn decode(
     logits: &[f32],
     frames: usize,

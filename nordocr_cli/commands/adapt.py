@@ -37,7 +37,9 @@ def adapt(
     labelled: Annotated[
         list[str] | None,
         typer.Option(
-            "--labelled", metavar="DATA", help="A small labelled sample to judge by."
+            "--labelled",
+            metavar="DATA",
+            help="A small labelled sample to measure accuracy on.",
         ),
     ] = None,
     answers: Annotated[

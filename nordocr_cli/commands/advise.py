@@ -13,12 +13,12 @@ def advise(
     store: Annotated[
         Path,
         typer.Argument(
-            metavar="STORE", help="Line store, as wide and narrow as the lines served."
+            metavar="STORE", help="Line store with the widths of the lines to serve."
         ),
     ],
     profile: options.Profile = "svtrv2-1024",
     arch: Annotated[
-        str, typer.Option(metavar="sm86|sm120|…", help="GPU whose batch sizes are taken.")
+        str, typer.Option(metavar="sm86|sm120|…", help="GPU whose batch sizes are used.")
     ] = "sm120",
     bands: Annotated[
         int,
@@ -28,7 +28,9 @@ def advise(
     ] = 3,
     model: Annotated[
         Path | None,
-        typer.Option(metavar="MODEL.onnx", help="Predict each range's memory for it."),
+        typer.Option(
+            metavar="MODEL.onnx", help="Predict each range's memory for this model."
+        ),
     ] = None,
     output: options.OptionalOutput = None,
     as_json: options.Json = False,

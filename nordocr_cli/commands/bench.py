@@ -91,15 +91,17 @@ def bench(
     ] = None,
     baseline: Annotated[
         Path | None,
-        typer.Option(metavar="OLD.json", help="Exit 4 if a case is slower than there."),
+        typer.Option(
+            metavar="OLD.json", help="Exit 4 if a case is slower than in this result."
+        ),
     ] = None,
     min_same: Annotated[
         float | None,
         typer.Option(
             min=0,
             max=1,
-            help="Exit 4 if a network agrees with the reference on fewer lines than this. "
-            f"Default: {MIN_SAME} for forms of its weights; a value is for every network.",
+            help="Exit 4 if a network agrees with the reference on fewer lines than this. Default:"
+            f" {MIN_SAME} for forms of its weights; a given value applies to every network.",
         ),
     ] = None,
     plot: Annotated[

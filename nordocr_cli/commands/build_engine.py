@@ -62,7 +62,8 @@ def build_engine(
     backend: Annotated[
         str,
         typer.Option(
-            metavar="auto|rtx|tensorrt", help="rtx needs no GPU; tensorrt that GPU."
+            metavar="auto|rtx|tensorrt",
+            help="rtx needs no GPU; tensorrt needs the GPU of --arch.",
         ),
     ] = "auto",
     precision: Annotated[

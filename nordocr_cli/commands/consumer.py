@@ -100,8 +100,8 @@ def check(
 ) -> None:
     """Report settings of the pipeline, and rules in its code, that do not match this model.
 
-    Of a config.rs each preset that loads the model's engine must match; presets for other engines
-    are listed. Exit code 3 names each point with both values.
+    Each preset of a config.rs that loads the model's engine must match; presets for other engines
+    are listed. When something differs, each point is shown with both values (exit code 3).
 
     Example: nordocr consumer check crates/nordocr-pipeline/src/config.rs recognize_svtrv2_1024.onnx
     --arch sm86

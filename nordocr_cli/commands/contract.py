@@ -22,8 +22,8 @@ B = Annotated[Path, typer.Argument(metavar="B", help="Another one.")]
 
 @app.command()
 def show(file: A, as_json: options.Json = False, quiet: options.Quiet = False) -> None:
-    """Show the charset, geometry, network, output and parent of an artifact; with --json its whole
-    profile too.
+    """Show the charset, geometry, network, output and parent of an artifact; with --json its
+    complete profile too.
 
     Example: nordocr contract show recognize_svtrv2_1024.onnx
     """
@@ -119,7 +119,7 @@ def attach(
     """Put the contract of one artifact into an ONNX model that has none, after checking that they
     fit.
 
-    What the model computes is not compared with anything: `nordocr eval` it.
+    What the model computes is not checked: run `nordocr eval` on it.
 
     Example: nordocr contract attach foreign.onnx --contract runs/svtrv2-1024 -o model.onnx
     """

@@ -37,8 +37,8 @@ def stats(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Count a store's lines by width, language and subset, and its characters; say what other
-    widths would do to them.
+    """Count a store's lines by width, language and subset, and its characters; show what
+    other maximum widths would change.
 
     Example: nordocr data stats lines.lmdb --plot lines.png
     """

@@ -60,7 +60,8 @@ def eval_(
     expect: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE.toml", help="Exit 4 outside METRIC = [minimum, maximum]."
+            metavar="FILE.toml",
+            help="Exit 4 if a metric is outside METRIC = [minimum, maximum].",
         ),
     ] = None,
     by: Annotated[
@@ -87,7 +88,7 @@ def eval_(
         bool,
         typer.Option(
             "--as-served",
-            help="Read as the Rust pipeline does, and count the texts that change against our own.",
+            help="Read as the Rust pipeline does, and count the texts that differ from our own.",
         ),
     ] = False,
     check_batches: Annotated[

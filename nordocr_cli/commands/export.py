@@ -78,7 +78,9 @@ def export(
     ] = "float",
     io: Annotated[
         str,
-        typer.Option(metavar="fp32|fp16", help="Format of the floats that go in and out."),
+        typer.Option(
+            metavar="fp32|fp16", help="Floating-point format of input and output."
+        ),
     ] = "fp32",
     int8: Annotated[
         bool,

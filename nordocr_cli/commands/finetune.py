@@ -51,7 +51,7 @@ def finetune(
     fonts: Annotated[
         Path | None,
         typer.Option(
-            "--fonts", help="Fonts of the rendered lines, as of synth. Default: system."
+            "--fonts", help="Fonts of the rendered lines, as for synth. Default: system."
         ),
     ] = None,
     minutes: Annotated[
@@ -70,7 +70,7 @@ def finetune(
         bool,
         typer.Option(
             "--trust-labels",
-            help="Train even if the recognizer reads hardly any label now.",
+            help="Train even if the recognizer agrees with hardly any label.",
         ),
     ] = False,
     resume: Annotated[

@@ -32,7 +32,7 @@ def import_(
             "--profile",
             "-p",
             metavar="NAME|FILE.toml",
-            help="Profile that it was trained by: widths, charset and [engine.*] are kept.",
+            help="Profile that it was trained with: its widths, charset and [engine.*] are used.",
         ),
     ] = None,
     sets: options.Set = None,

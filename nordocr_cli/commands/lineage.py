@@ -22,8 +22,8 @@ def lineage(
 ) -> None:
     """Follow checkpoint, weights, ONNX, engine, result and report from hashes alone.
 
-    Each file is listed under the one that it was made from. Parents that are none of the files are
-    listed as missing; a file that is not what its hash says is broken: exit 3.
+    Each file is listed under the one that it was made from. Parents that are not among the files
+    are listed as missing. A file that does not match its hash is reported as broken (exit code 3).
 
     Example: nordocr lineage best_model.pth models/ results/
     """

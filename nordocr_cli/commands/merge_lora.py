@@ -24,9 +24,9 @@ def merge_lora(
 ) -> None:
     """Merge a TrOCR's adapters into its weights, and write one folder.
 
-    transformers reads the folder, and so does every command here that reads lines. The outputs of
-    both forms are compared before the folder is written. The adapters alone, in the form of peft,
-    are in the run's folder `adapter`.
+    transformers can load the folder, and so can every command that reads lines. The outputs of both
+    forms are compared before the folder is written. The run's folder `adapter` holds the adapters
+    alone, in the format of peft.
 
     Example: nordocr merge-lora runs/trocr-lora-1 -o trocr-nordic
     """

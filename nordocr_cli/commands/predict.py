@@ -40,7 +40,7 @@ Layout = Annotated[
     typer.Option(
         "--layout",
         metavar="auto|line|page|tesseract",
-        help="What an image is: one line, or a page whose lines are found, by Tesseract as well.",
+        help="What an image holds: one line, or a page, whose lines nordocr or Tesseract finds.",
     ),
 ]
 CropOption = Annotated[
@@ -74,7 +74,7 @@ CharLm = Annotated[
     typer.Option(
         "--char-lm",
         metavar="FILE",
-        help="A text for --decoder language or beam: it tells which characters are likely.",
+        help="Text from which --decoder language or beam learns likely characters.",
     ),
 ]
 Lexicon = Annotated[
@@ -94,7 +94,7 @@ WideOption = Annotated[
     typer.Option(
         "--wide",
         metavar="split|squash",
-        help="What is done with lines wider than the model takes.",
+        help="How to read lines that are wider than the model accepts.",
     ),
 ]
 Language = Annotated[
@@ -168,9 +168,9 @@ def predict(
 ) -> None:
     """Read pages (scans, photographs, TIFF, PDF), or images of one line of text.
 
-    The lines of pages are found with the detector that ships, whatever way the page was turned, or
-    given by --regions. Of pages, --json has the shape of the pipeline's results and --format pdf is
-    searchable. What cannot be read is reported, in JSON too, the rest is read, and the exit code is
+    The shipped detector finds the lines of a page, whichever way it is turned; or --regions gives
+    them. For pages, --json has the shape of the pipeline's results, and --format pdf is searchable.
+    Inputs that cannot be read are reported, in JSON too; the others are read, and the exit code is
     3. Results are written as they come; with -o the file appears complete at the end.
 
     Example: nordocr predict scan.tif -o scan.pdf

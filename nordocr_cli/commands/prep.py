@@ -121,8 +121,8 @@ def prep(
     STORE.quarantine.jsonl. The store is complete without them; the exit code is 3 if there were
     any, unless --oov skip or --on-bad skip accepts them.
 
-    NAME becomes the subset of rows that have none; image names start from ROOT (of pages, also the
-    image file itself). docs/data.md lists everything that is read.
+    NAME becomes the subset of rows that have none; image names start from ROOT (for pages, ROOT
+    may be the image file itself). docs/data.md lists all supported inputs.
 
     Example: nordocr prep samples/lines legal=crops.csv:images -o lines.lmdb --profile svtrv2-1024
     """

@@ -92,9 +92,9 @@ def promote(
 ) -> None:
     """Copy the best weights of a run to promoted/RUN.safetensors (or -o) when every gate holds.
 
-    Exit 4 names what was missed. Weights that would be replaced are the champion: both read the
-    same lines, and the new ones must not be worse, by document. FILE.promotion.json keeps the
-    gates, the evaluations and the run's run.json.
+    Missed gates are named (exit code 4). The weights that would be replaced are the champion: both
+    models read the same lines, and the new one must not be worse, compared by document.
+    FILE.promotion.json keeps the gates, the evaluations and the run's run.json.
 
     Example: nordocr promote runs/a --expect targets.toml -o models/recognize.safetensors
     """

@@ -35,7 +35,7 @@ def serve(
             metavar="TOKEN",
             envvar=TOKEN.name,
             show_default=False,
-            help="What clients must send. Beyond loopback one is made where none is given.",
+            help="Token that clients must send. Beyond loopback one is generated if none is given.",
         ),
     ] = "",
     max_mb: Annotated[

@@ -78,7 +78,10 @@ def synth(
     strength: Annotated[
         float,
         typer.Option(
-            "--strength", min=0, max=2, help="Scales how often each kind of damage is done."
+            "--strength",
+            min=0,
+            max=2,
+            help="Scales how often each kind of damage is applied.",
         ),
     ] = 1.0,
     mix_resamplers: Annotated[

@@ -193,8 +193,8 @@ class AnswerFile:
                 try:
                     # A line that was cut off is ended first, so that this record starts on a new
                     # line.
-                    whole = b"\n" + line if self._cut else line
-                    self._cut = os.write(descriptor, whole) != len(whole)
+                    content = b"\n" + line if self._cut else line
+                    self._cut = os.write(descriptor, content) != len(content)
                 finally:
                     os.close(descriptor)
         except OSError as error:

@@ -56,8 +56,8 @@ class ImportPlan:
         )
 
     def trained_widths(self) -> tuple[int, int] | None:
-        """The line widths in pixels of the training, as the named profile says; None where nobody
-        said.
+        """The line widths in pixels of the training, as the named profile says; None where they are
+        not known.
         """
         if self.profile is None or self.assumed:
             return None

@@ -290,10 +290,10 @@ def _tiff_pages(content: bytes, path: Path, limits: Limits) -> tuple[list[int], 
     except struct.error:
         cut = f"{path}: the TIFF is cut off after page {len(visited) - bool(visited)}"
         cut += f" ({len(content)} bytes); copy the file again"
-        whole = [number for number in pages if number < len(visited)]
-        if not whole:
+        complete = [number for number in pages if number < len(visited)]
+        if not complete:
             raise DataError(cut) from None
-        return whole, cut
+        return complete, cut
     if not pages:
         raise DataError(f"{path}: a TIFF without pages")
     return pages, ""

@@ -141,12 +141,10 @@ def beam_search(
                 grown[parent, last[k]] = -np.inf
         scores = np.concatenate([np.logaddexp(stay_blank, stay_character), grown.ravel()])
         if language:
-            said = np.array([bonuses[node] for node in nodes.tolist()])  # (K,)
-            # (K, C)
-            next_said = said[:, None] + [
-                language.scores(texts[node]) for node in nodes.tolist()
-            ]
-            scores += np.concatenate([said, next_said.ravel()])
+            bonus = np.array([bonuses[node] for node in nodes.tolist()])  # (K,)
+            of_next = [language.scores(texts[node]) for node in nodes.tolist()]  # K of (C,)
+            next_bonus = bonus[:, None] + of_next  # (K, C)
+            scores += np.concatenate([bonus, next_bonus.ravel()])
         if len(scores) > beam_width:
             kept = np.argpartition(-scores, beam_width)[:beam_width]
         else:
@@ -162,7 +160,7 @@ def beam_search(
                 ends.append(step[1])
                 if language:
                     texts.append(texts[step[0]] + characters[step[1] - 1])
-                    bonuses.append(float(next_said[k, c]))
+                    bonuses.append(float(next_bonus[k, c]))
             new.append(children[step])
         in_blank = np.concatenate([stay_blank[staying], np.full(len(growing), -np.inf)])
         in_character = np.concatenate([stay_character[staying], grown.ravel()[growing]])

@@ -186,11 +186,11 @@ class Guidance(AuxiliaryBranch):
         return CTC_WEIGHT * ctc_loss(logits, frames_of(widths), targets, lengths) + guided
 
     def answer_loss(
-        self, features: Tensor, valid: Tensor | None, asked: Questions
+        self, features: Tensor, valid: Tensor | None, questions: Questions
     ) -> Tensor:
         """Return the mean cross entropy of the answers, float32 ()."""
-        n, count, _ = asked.contexts.shape
-        ways = asked.contexts.unflatten(1, (2, -1)).transpose(0, 1)  # (2, N, K / 2, 5)
+        n, count, _ = questions.contexts.shape
+        ways = questions.contexts.unflatten(1, (2, -1)).transpose(0, 1)  # (2, N, K / 2, 5)
         places = (
             self.embedding(ways) * self.embedding.embedding_dim**0.5
             + self.prompts[:, None, None, 1:]
@@ -213,5 +213,5 @@ class Guidance(AuxiliaryBranch):
         )
         logits = self.classifier(self.answer_norm(found)).float()  # (N, K, classes)
         return F.cross_entropy(
-            logits.flatten(0, 1), asked.answers.flatten(), ignore_index=_IGNORED
+            logits.flatten(0, 1), questions.answers.flatten(), ignore_index=_IGNORED
         )

@@ -1,5 +1,5 @@
-"""When a reading is doubtful: said in a warning, in JSON, and with --fail-if-doubtful by the exit
-code.
+"""When a reading is doubtful: reported in a warning, in JSON, and with --fail-if-doubtful by the
+exit code.
 """
 
 from collections.abc import Sequence

@@ -53,7 +53,7 @@ _PIXELS_AT_A_TIME = 64_000_000
 @dataclass
 class Prediction:
     """The result of reading: iterate it for the pages; while that runs, `counts` counts what was
-    read and what could not be. `single` says that it is of one image, whose name need not be said.
+    read and what could not be. `single` says that it is of one image, whose name is not shown.
     """
 
     pages: Iterator[ReadPage]

@@ -317,7 +317,7 @@ def synthesize(
     """
     began = monotonic()
     tally = _Tally()
-    # Read here too: a bad corpus is said at once, not by a worker, and its counts go into the
+    # Read here too: a bad corpus is reported at once, not by a worker, and its counts go into the
     # result.
     if job.texts:
         corpus = {k: getattr(job.corpus, k) for k in ("read", "kept", "cut", "dropped")}

@@ -76,10 +76,10 @@ def read_tensors(path: Path, key: str) -> dict[str, Tensor]:
         ) from error
     # on a damaged file the unpickler raises whatever the bytes lead it to
     except Exception as error:
-        said = str(error).partition(". ")[0]  # torch goes on to advise loading with code
+        reason = str(error).partition(". ")[0]  # torch goes on to advise loading with code
         raise ArtifactError(
             f"{key}: {path} is not a readable weights file: damaged, cut short or of another kind "
-            f"({type(error).__name__}: {said})"
+            f"({type(error).__name__}: {reason})"
         ) from error
     if not isinstance(loaded, Mapping):
         raise ArtifactError(

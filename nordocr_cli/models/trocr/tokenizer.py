@@ -92,7 +92,7 @@ class Pieces:
 
 
 def _given(network: Any, name: str) -> Any:
-    """A token id as the network's files give it: for generation, for the whole, or for the decoder;
+    """A token id as the network's files give it: for generation, for all of it, or for the decoder;
     None where none does.
     """
     places = (network.generation_config, network.config, network.config.decoder)

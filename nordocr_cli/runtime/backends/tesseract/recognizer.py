@@ -158,7 +158,7 @@ def parse_lines(tsv: str) -> list[Box]:
     ignored: they are rules and pictures. A box is a little taller than Tesseract's, which ends at
     the ink, since networks are trained on lines with some paper around them.
     """
-    boxes, said = {}, set()
+    boxes, with_words = {}, set()
     for cells in _rows(tsv):
         line = tuple(cells[1:5])  # page, block, paragraph, line
         if cells[0] == "4":
@@ -168,8 +168,8 @@ def parse_lines(tsv: str) -> list[Box]:
                 left - margin, top - margin, width + 2 * margin, height + 2 * margin
             )
         elif cells[0] == "5" and cells[11].strip():
-            said.add(line)
-    return [box for line, box in boxes.items() if line in said]
+            with_words.add(line)
+    return [box for line, box in boxes.items() if line in with_words]
 
 
 def parse_tsv(texts: Sequence[str], images: int) -> list[Recognition]:
