@@ -196,11 +196,12 @@ def test_lines_that_nobody_named_are_found(tiny_onnx, tmp_path, heard):
     )
 
 
-def test_other_weights_may_read_otherwise_unless_a_share_is_wanted(
-    store, tiny_onnx, monkeypatch
+def test_other_weights_may_read_otherwise_unless_a_share_is_requested(
+    store, tiny_onnx, tmp_path, monkeypatch
 ):
     from nordocr_cli.core.bench import run as core
 
+    other_model = shutil.copy(tiny_onnx, tmp_path / "other.onnx")
     found = bench(
         [str(tiny_onnx)], lines=store, limit=2, rounds=1, single_lines=1, threads=1
     )
@@ -212,7 +213,7 @@ def test_other_weights_may_read_otherwise_unless_a_share_is_wanted(
         "run",
         lambda *args, **kwargs: found.model_copy(update={"rows": (*found.rows, other)}),
     )
-    command = ["bench", str(tiny_onnx), "other.onnx", "--lines", str(store), "-q"]
+    command = ["bench", str(tiny_onnx), str(other_model), "--lines", str(store), "-q"]
     assert CliRunner().invoke(app.app, command).exit_code == 0
     missed = CliRunner().invoke(app.app, [*command, "--min-same", "0.5"]).exception
     assert isinstance(missed, GateMissed)
