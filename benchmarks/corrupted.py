@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from nordocr_cli import atomic
-from nordocr_cli.metrics.taxonomy import VERSION, classify
+from nordocr_cli.metrics.taxonomy import TAXONOMY_VERSION, classify
 from nordocr_cli.metrics.text import count_edits, squeezed
 
 RESULTS = Path(__file__).parent / "results"
@@ -210,7 +210,7 @@ def main() -> None:
     args = parser.parse_args()
     pairs = readings(args.each)
     found = {
-        "taxonomy": VERSION,
+        "taxonomy": TAXONOMY_VERSION,
         "goal": 0.93,
         "classes": agreement(pairs, classify),
         "plain": agreement(pairs, plain),

@@ -31,7 +31,7 @@ def openocr_network(
         "Decoder": {"name": "CTCDecoder", "out_channels": num_classes},
     }
     if isinstance(model, SvtrV2Model):
-        size = svtrv2.SIZES[model.size]
+        size = svtrv2.SVTRV2_SIZES[model.size]
         plain = model.head == "ctc"
         # Their configuration calls the first attention block, which flattens, "FGlobal": one block
         # where we write "FG".
@@ -51,7 +51,7 @@ def openocr_network(
         if not plain:
             config["Decoder"]["name"] = "RCTCDecoder"
     else:
-        shape = svtr.SIZES[model.size]
+        shape = svtr.SVTR_SIZES[model.size]
         blocks = sum(shape.depths)
         local = "Conv" if shape.convolves else "Local"
         config["Encoder"] = {

@@ -1,7 +1,7 @@
 """Keys and options of the programs and guides that nordocr replaces, and their names here."""
 
 # Keys of profiles and of --set. A key also stands for the keys below it.
-KEYS = {
+COUNTERPARTS = {
     "data.transforms": "geometry.height and geometry.max_width",
     "model.architecture_name": "model.name",
     "model.architecture": "model.name",
@@ -59,7 +59,7 @@ def key_here(dotted: str) -> str:
     """Return the name of another program's key here; "" for an unknown key."""
     parts = dotted.split(".")
     for count in range(len(parts), 0, -1):
-        found = KEYS.get(".".join(parts[:count]))
+        found = COUNTERPARTS.get(".".join(parts[:count]))
         if found:
             return found
     return ""

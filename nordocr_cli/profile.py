@@ -32,6 +32,8 @@ from nordocr_cli.settings import (
 )
 from nordocr_cli.variables import VARIABLES, Variable
 
+# Assumed where a model or a command names no profile: the next production model.
+DEFAULT_PROFILE = "svtrv2-1024"
 _MAX_EXTENDS = 8
 # Origins other than files.
 _GIVEN = ("--set", "flag", *(variable.name for variable in VARIABLES))

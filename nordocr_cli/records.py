@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 STDIN = Path("-")  # as an input: standard input
+Point = tuple[float, float]  # (x, y) in pixels of the page
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,9 @@ from typing import Literal
 
 from nordocr_cli.errors import DataError, nearest
 
-Kind = Literal["ident", "lifetime", "char", "byte", "string", "bytes", "number", "punct"]
+TokenKind = Literal[
+    "ident", "lifetime", "char", "byte", "string", "bytes", "number", "punct"
+]
 
 _OPEN, _CLOSE = "([{", ")]}"
 _CLOSING = dict(zip(_OPEN, _CLOSE, strict=True))
@@ -61,7 +63,7 @@ class Token:
     its escapes resolved; `line` counts from 1.
     """
 
-    kind: Kind
+    kind: TokenKind
     text: str
     line: int
 
@@ -143,7 +145,7 @@ def _comment_end(source: str, start: int, where: str) -> int:
 
 def _token(found: re.Match[str], where: str, line: int) -> Token:
     if found["raw"] is not None:
-        kind: Kind = "bytes" if found["raw_prefix"] else "string"
+        kind: TokenKind = "bytes" if found["raw_prefix"] else "string"
         return Token(kind, found["raw"], line)
     if found["string"] is not None:
         kind = "bytes" if found["string_prefix"] else "string"
@@ -153,7 +155,7 @@ def _token(found: re.Match[str], where: str, line: int) -> Token:
         return Token(kind, _unescaped(found["char"], where, in_string=False), line)
     for name in ("lifetime", "ident", "number"):
         if found[name] is not None:
-            named: Kind = name
+            named: TokenKind = name
             return Token(named, found[name], line)
     if found["decomposed"] is not None:
         raise DataError(f"{where}: {_several_in_quotes(found['decomposed'])}")

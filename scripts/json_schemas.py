@@ -36,7 +36,7 @@ from nordocr_cli.core.train.lr_range import LrRange
 from nordocr_cli.core.train.preview import PreviewResult
 from nordocr_cli.core.train.result import TrainResult
 from nordocr_cli.core.train.selftest import ResumeTest
-from nordocr_cli.deploy.parity import Point
+from nordocr_cli.deploy.parity import ParityPoint
 from nordocr_cli.metrics.calibration import Calibration
 from nordocr_cli.models.head import HeadReport
 
@@ -446,8 +446,8 @@ class Cleaned(TypedDict):
 class ParityReport(TypedDict):
     """An exported file against its network, at each input shape."""
 
-    points: list[Point]
-    worst: Point
+    points: list[ParityPoint]
+    worst: ParityPoint
     agreement: float
 
 

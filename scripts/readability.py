@@ -8,10 +8,10 @@ python3 scripts/readability.py FOLDER ...   measure other code in the same way
 
 A line of code is a physical line that holds a token other than a comment or a part of a docstring.
 
-A public name is a class or a function at the top level of a module. Two modules never share one, so
-that a reader who meets a name knows what it is. Two kinds of functions may: the callbacks of
-commands, which are named as the command, and the functions of PROTOCOL, which each module of a
-family has by agreement.
+A public name is a class, a function, a constant or a type at the top level of a module. Two modules
+never share one, so that a reader who meets a name knows what it is. Two kinds may be repeated: what
+commands define (callbacks and options, which are named as the command line names them), and the
+names of PROTOCOL, which each module of a family has by agreement.
 """
 
 import argparse
@@ -37,8 +37,8 @@ THRESHOLDS = {
 }
 
 # `plan` and `run` of a job, `sniff` and `read` of a file format, and entry points of programs.
-PROTOCOL = {"plan", "run", "sniff", "read", "main"}
-COMMANDS = "commands"
+PROTOCOL = {"plan", "run", "sniff", "read", "main", "app"}
+COMMAND_LINE = ("commands/", "options.py")
 
 NO_CODE = {
     tokenize.COMMENT,
@@ -110,19 +110,33 @@ def docstring_lines(tree: ast.Module) -> set[int]:
 
 
 def public_names(tree: ast.Module, path: Path) -> dict[str, int]:
-    """Return the public classes and functions of a module that no other module may repeat, each
-    with its line.
-    """
-    names = {}
+    """Return the public names of a module that no other module may repeat, each with its line."""
+    if any(place in path.as_posix() for place in COMMAND_LINE):
+        return {}
+
+    found: dict[str, int] = {}
     for node in tree.body:
-        if not isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            continue
-        is_function = not isinstance(node, ast.ClassDef)
-        may_repeat = path.parent.name == COMMANDS or node.name in PROTOCOL
-        if node.name.startswith("_") or (is_function and may_repeat):
-            continue
-        names[node.name] = node.lineno
-    return names
+        for name in defined_names(node):
+            if not name.startswith("_") and name not in PROTOCOL:
+                found[name] = node.lineno
+    return found
+
+
+def defined_names(node: ast.stmt) -> list[str]:
+    """Return the names that a statement at the top level of a module defines."""
+    if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+        return [node.name]
+    if isinstance(node, ast.AnnAssign):
+        targets = [node.target]
+    elif isinstance(node, ast.Assign):
+        targets = node.targets
+    else:
+        return []
+
+    assigned: list[ast.expr] = []
+    for target in targets:
+        assigned += target.elts if isinstance(target, ast.Tuple) else [target]
+    return [each.id for each in assigned if isinstance(each, ast.Name)]
 
 
 def measure(path: Path, figures: Figures) -> None:

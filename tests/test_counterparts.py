@@ -5,7 +5,7 @@ import re
 import pytest
 
 from nordocr_cli.app import app
-from nordocr_cli.counterparts import KEYS, OPTIONS, key_here
+from nordocr_cli.counterparts import COUNTERPARTS, OPTIONS, key_here
 from nordocr_cli.errors import UsageError
 from nordocr_cli.help_text import build_command_tree
 from nordocr_cli.profile import load_profile
@@ -43,10 +43,12 @@ def test_a_key_of_a_guide_names_the_key_here(given, here):
 
 
 def test_the_keys_that_are_named_exist():
-    named = {word for here in KEYS.values() for word in re.findall(r"[a-z]+\.\w+", here)}
+    named = {
+        word for here in COUNTERPARTS.values() for word in re.findall(r"[a-z]+\.\w+", here)
+    }
     assert named
     assert named <= keys_here()
-    assert key_here("data.transforms.val.pad") == KEYS["data.transforms"]
+    assert key_here("data.transforms.val.pad") == COUNTERPARTS["data.transforms"]
     assert key_here("geometry.height") == ""
 
 

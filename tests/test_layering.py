@@ -36,6 +36,7 @@ CONTRACTS = {
     "cores",
     "current_file",
     "limits",
+    "pixels",
     "printable",
     "progress",
     "counterparts",

@@ -27,7 +27,7 @@ OutputActivation = Literal["logits", "softmax", "argmax+confidence"]
 InputType = Literal["float32", "float16", "uint8"]
 OutputType = Literal["float32", "float16"]
 
-SCHEMA = 2
+CONTRACT_SCHEMA = 2
 METADATA_KEY = "nordocr.contract"
 # The model option with the number of positions in the output of a decoding.
 _LENGTH_OPTION: dict[Decoding, str] = {
@@ -152,7 +152,7 @@ class Contract:
         """
         widths = list(self.trained_widths) if self.trained_widths else None
         value = {
-            "schema": SCHEMA,
+            "schema": CONTRACT_SCHEMA,
             "charset": {
                 "name": self.charset.name,
                 "characters": self.charset.characters,
@@ -211,7 +211,7 @@ def contract_from_json(value: Any, what: str) -> Contract:
     Raises ArtifactError when it is damaged, too new, or of the current schema without a digest.
     Warns of an older schema, which has no digest.
     """
-    require_sealed_json(value, f"the contract of {what}", SCHEMA)
+    require_sealed_json(value, f"the contract of {what}", CONTRACT_SCHEMA)
     try:
         contract = _contract(value)
     except (

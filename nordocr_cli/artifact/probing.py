@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nordocr_cli.artifact.contract import (
+    CONTRACT_SCHEMA,
     METADATA_KEY,
-    SCHEMA,
     Contract,
     contract_from_json,
     contract_from_metadata,
@@ -130,7 +130,7 @@ def contract_of_onnx(metadata: Mapping[str, str], has_digest: bool, what: str) -
             raise ArtifactError(
                 f"{what} is damaged: its digest cannot be read; export it again"
             )
-        require_old(schema_of(metadata), SCHEMA, what)
+        require_old(schema_of(metadata), CONTRACT_SCHEMA, what)
     return contract
 
 

@@ -113,7 +113,7 @@ def adapt(
     """
     from nordocr_cli.core.adapt.plan import AdaptRequest, plan_adapt
     from nordocr_cli.core.adapt.run import run_adapt
-    from nordocr_cli.core.finetune.result import COLUMNS
+    from nordocr_cli.core.finetune.result import COMPARISON_COLUMNS
     from nordocr_cli.core.train.signals import stop_on_signals
 
     console = Console(quiet=quiet, verbose=verbose, as_json=as_json)
@@ -154,7 +154,7 @@ def adapt(
         console.table(str(result.run_dir), ("what", "value"), result.rows())
         console.table(
             f"{finetuned.steps:,} steps in {finetuned.minutes:.1f} min",
-            COLUMNS,
+            COMPARISON_COLUMNS,
             [one.row() for one in finetuned.sets],
             right=(1, 2, 3, 4, 5),
         )

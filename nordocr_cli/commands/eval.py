@@ -219,7 +219,7 @@ def _show_next(console: Console, result: "EvalResult", planned: "EvalPlan") -> N
 
 def _show(console: Console, result: "EvalResult", worst: int) -> None:
     from nordocr_cli.metrics import tables
-    from nordocr_cli.metrics.taxonomy import VERSION
+    from nordocr_cli.metrics.taxonomy import TAXONOMY_VERSION
 
     report = result.report
     where = result.store["path"] if result.store else result.model["path"]
@@ -240,7 +240,7 @@ def _show(console: Console, result: "EvalResult", worst: int) -> None:
         console.note(", ".join(counts))
 
     console.table(
-        f"errors (taxonomy {VERSION}, docs/taxonomy.md)",
+        f"errors (taxonomy {TAXONOMY_VERSION}, docs/taxonomy.md)",
         ("class", "lines", "of failures", "actionable", "means"),
         tables.classes(report),
         right=(1, 2),

@@ -96,7 +96,7 @@ def finetune(
     Example: nordocr finetune lines/ -o runs/mine --minutes 20
     """
     from nordocr_cli.core.finetune.plan import FinetuneRequest, plan_finetune
-    from nordocr_cli.core.finetune.result import COLUMNS
+    from nordocr_cli.core.finetune.result import COMPARISON_COLUMNS
     from nordocr_cli.core.finetune.run import resumed_request, run_finetune
     from nordocr_cli.core.train.signals import stop_on_signals
 
@@ -140,7 +140,7 @@ def finetune(
     else:
         console.table(
             f"{result.run_dir}: {result.steps:,} steps in {result.minutes:.1f} min",
-            COLUMNS,
+            COMPARISON_COLUMNS,
             [one.row() for one in result.sets],
             right=(1, 2, 3, 4, 5),
         )

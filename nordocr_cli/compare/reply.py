@@ -16,7 +16,7 @@ from nordocr_cli.limits import parse_json
 from nordocr_cli.printable import redacted
 
 EMPTY = "<EMPTY>"
-UNREADABLE = "\ufffd"
+REPLACEMENT_CHARACTER = "\ufffd"
 # Characters that a line of ink can hold, for each time that it is as wide as high. The densest of
 # 448 real lines has 3.9, and half as many more are allowed; the constant is for crops that are cut
 # close around one letter.
@@ -226,7 +226,7 @@ def read_reply(reply: Reply, limit: int) -> Answer:
     if reason:
         return Answer("invalid", reason=reason, rules=rules)
     text = to_nfc(text)
-    if UNREADABLE in text:
+    if REPLACEMENT_CHARACTER in text:
         return Answer("unreadable", reason=f"read as {text!r}", rules=rules)
     return Answer("ok", text, rules=rules)
 

@@ -30,11 +30,11 @@ from nordocr_cli.metrics.taxonomy import FAILURES, MEANING, ErrorClass, threshol
 from nordocr_cli.metrics.text import canonical
 from nordocr_cli.records import Box, LineResult
 
-SCHEMA = "nordocr.compare3way/3"
+COMPARE3WAY_SCHEMA = "nordocr.compare3way/3"
 OUTCOMES = ("both right", "only first", "only second", "both wrong")
 _HEIGHT = 32  # px to which widths are scaled for the bands of width
 
-TableRow = tuple[str, str, str, str, str]
+MetricRow = tuple[str, str, str, str, str]
 
 
 @dataclass(frozen=True)
@@ -254,7 +254,7 @@ class Verdict:
         shapes = (line.shape for line in self.scored if set(line.shape.split(":")) != {"1"})
         return dict(Counter(shapes))
 
-    def table(self) -> list[TableRow]:
+    def table(self) -> list[MetricRow]:
         """Return the rows (figure, first engine, second engine, gap, actionable) of the report's
         table: lines, every metric that is no detail, failures and their classes.
         """
@@ -461,7 +461,7 @@ def _count_and_share(count: int, of: int) -> str:
     return str(count)
 
 
-def _metric_row(name: str, title: str, digits: int, a: Group, b: Group) -> TableRow:
+def _metric_row(name: str, title: str, digits: int, a: Group, b: Group) -> MetricRow:
     """Shares of lines with their counts, other metrics as percentages."""
     ours, theirs = a.value(name), b.value(name)
     if ours is None or theirs is None:

@@ -12,13 +12,12 @@ from numpy.typing import NDArray
 from nordocr_cli.atomic import refuse_inputs, write_text
 from nordocr_cli.deploy.onnx_file import inspect_onnx
 from nordocr_cli.errors import DataError, UsageError
-from nordocr_cli.profile import load_profile
+from nordocr_cli.profile import DEFAULT_PROFILE, load_profile
 from nordocr_cli.progress import SILENT, Progress
 from nordocr_cli.runtime.backends.tensorrt.gpu_arch import find_arch
 from nordocr_cli.runtime.backends.tensorrt.memory import MemoryModel
 from nordocr_cli.settings import Engine, ShapeRange
 
-DEFAULT_PROFILE = "svtrv2-1024"
 BANDS = 3
 _MAX_BANDS = 6
 _NARROWEST_PX = 32

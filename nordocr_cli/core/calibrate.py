@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from nordocr_cli.metrics.calibration import Calibration
 
 TEMPERATURES = np.geomspace(0.25, 8, 121)  # 3 % apart; 1 is among them
-LINES = 2000
+SAMPLED_LINES = 2000
 _FEWEST_LINES = 50
 _STEEPEST = 5.0  # of ln nats and ln power; real networks have a power of about 1
 _LINES_AT_A_TIME = 256
@@ -84,7 +84,7 @@ def plan_calibration(
     model: Path,
     store: Path,
     output: Path,
-    lines: int = LINES,
+    lines: int = SAMPLED_LINES,
     language_model: str | None = None,
 ) -> CalibrationPlan:
     """Read the contract of `model` and say what `calibrate_model` would do; no network is opened.

@@ -10,7 +10,7 @@ from typing import Any
 from nordocr_cli.core.eval.against import compare_scores
 from nordocr_cli.core.eval.result import EvalResult
 from nordocr_cli.errors import DataError
-from nordocr_cli.metrics.characters import NORDIC, CharacterReport, CharacterScore
+from nordocr_cli.metrics.characters import NORDIC_LETTERS, CharacterReport, CharacterScore
 from nordocr_cli.metrics.gates import Gate
 from nordocr_cli.metrics.result_model import ResultModel
 from nordocr_cli.metrics.score import LineScore
@@ -131,7 +131,7 @@ def _compare_letters(
             challenger=after[letter].recall,
         )
         for letter in sorted(after)
-        if letter in NORDIC and after[letter].occurrences
+        if letter in NORDIC_LETTERS and after[letter].occurrences
     )
 
 

@@ -17,7 +17,7 @@ from nordocr_cli.data.store import LineStore
 from nordocr_cli.errors import DataError
 from nordocr_cli.limits import read_json
 
-SCHEMA = "nordocr.charset-lock/1"
+LOCK_SCHEMA = "nordocr.charset-lock/1"
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def write_lock(name: str, output: Path) -> Charset:
     refuse_inputs(output, [Path(name)])
     charset = load_charset(name)
     lock = {
-        "schema": SCHEMA,
+        "schema": LOCK_SCHEMA,
         "name": charset.name,
         "num_classes": charset.num_classes,
         "sha256": charset.sha256,
@@ -63,11 +63,11 @@ def read_lock(path: Path) -> Charset:
     """Read a lock file. Raises DataError when it is damaged or its hash does not fit."""
     lock = read_json(path, "charset lock")
     fields = ("name", "characters", "sha256")
-    is_lock = isinstance(lock, dict) and lock.get("schema") == SCHEMA
+    is_lock = isinstance(lock, dict) and lock.get("schema") == LOCK_SCHEMA
     if not is_lock or not all(isinstance(lock.get(field), str) for field in fields):
         raise DataError(
-            f"{path} is not a charset lock ({SCHEMA}); write one with: nordocr charset lock NAME"
-            " -o FILE"
+            f"{path} is not a charset lock ({LOCK_SCHEMA}); write one with: nordocr charset lock"
+            " NAME -o FILE"
         )
 
     charset = Charset(lock["name"], lock["characters"])

@@ -13,11 +13,11 @@ from nordocr_cli.atomic import is_abandoned
 from nordocr_cli.core.runs import find_runs, is_finished, is_running
 from nordocr_cli.data.store import LineStore
 from nordocr_cli.errors import DataError, NordocrError, UsageError, nearest
-from nordocr_cli.training.runlog import LAST, STATE, STATE_SHA256
+from nordocr_cli.training.runlog import LAST, STATE_FILE, STATE_SHA256
 
-Kind = Literal["states", "temporaries", "caches", "checkpoints", "data", "labels"]
+FileKind = Literal["states", "temporaries", "caches", "checkpoints", "data", "labels"]
 # Nothing of these is needed to read, evaluate or resume.
-DEFAULT_KINDS: tuple[Kind, ...] = ("states", "temporaries", "caches")
+DEFAULT_KINDS: tuple[FileKind, ...] = ("states", "temporaries", "caches")
 
 _STORE_FILES = ("data.mdb", "lock.mdb")
 _LABEL_FILES = {
@@ -34,7 +34,7 @@ class Waste:
     """One file that can go: its kind, why, and its size in bytes."""
 
     path: Path
-    kind: Kind
+    kind: FileKind
     why: str
     size: int
 
@@ -48,20 +48,20 @@ class Waste:
         }
 
 
-def parse_kinds(names: Sequence[str] | None) -> tuple[Kind, ...]:
+def parse_kinds(names: Sequence[str] | None) -> tuple[FileKind, ...]:
     """Return the kinds of these names, the default ones without any. Raises UsageError for an
     unknown name.
     """
     if not names:
         return DEFAULT_KINDS
-    known = get_args(Kind)
+    known = get_args(FileKind)
     for name in names:
         if name not in known:
             raise UsageError(f"--kind {name}: {nearest(name, list(known))}")
     return tuple(kind for kind in known if kind in names)
 
 
-def find_waste(root: Path, kinds: Sequence[Kind] = DEFAULT_KINDS) -> list[Waste]:
+def find_waste(root: Path, kinds: Sequence[FileKind] = DEFAULT_KINDS) -> list[Waste]:
     """Return the files below `root` of the given kinds, sorted by kind and path:
 
     - states: states and last weights of finished runs, which keep their best ones
@@ -80,19 +80,19 @@ def find_waste(root: Path, kinds: Sequence[Kind] = DEFAULT_KINDS) -> list[Waste]
         )
     found = [*_of_runs(runs, kinds), *_of_folders(root, kinds)]
     files = {waste.path: waste for waste in found if waste is not None}
-    order = get_args(Kind)
+    order = get_args(FileKind)
     return sorted(files.values(), key=lambda waste: (order.index(waste.kind), waste.path))
 
 
-def _of_runs(runs: Sequence[Path], kinds: Sequence[Kind]) -> Iterator[Waste | None]:
+def _of_runs(runs: Sequence[Path], kinds: Sequence[FileKind]) -> Iterator[Waste | None]:
     for run in runs:
         if "checkpoints" in kinds and not is_running(run):
             for path in sorted(
-                (*run.glob("*.safetensors"), run / STATE, run / STATE_SHA256)
+                (*run.glob("*.safetensors"), run / STATE_FILE, run / STATE_SHA256)
             ):
                 yield _waste(path, "checkpoints", "weights or state of a run")
         if "states" in kinds and is_finished(run):
-            for name in (STATE, STATE_SHA256):
+            for name in (STATE_FILE, STATE_SHA256):
                 yield _waste(run / name, "states", "state of a finished run")
             reason = "last weights of a finished run; its best ones stay"
             yield _waste(run / LAST, "states", reason)
@@ -102,7 +102,7 @@ def _of_runs(runs: Sequence[Path], kinds: Sequence[Kind]) -> Iterator[Waste | No
                     yield _waste(path, "temporaries", "left by a writer that was killed")
 
 
-def _of_folders(root: Path, kinds: Sequence[Kind]) -> Iterator[Waste | None]:
+def _of_folders(root: Path, kinds: Sequence[FileKind]) -> Iterator[Waste | None]:
     for folder, _, names in os.walk(root):  # follows no link
         inside = Path(folder)
         if "caches" in kinds and inside.name == "__pycache__":
@@ -128,7 +128,7 @@ def _is_line_store(folder: Path) -> bool:
         return False
 
 
-def _waste(path: Path, kind: Kind, why: str) -> Waste | None:
+def _waste(path: Path, kind: FileKind, why: str) -> Waste | None:
     if path.is_file() and not path.is_symlink():
         return Waste(path, kind, why, path.lstat().st_size)
     return None

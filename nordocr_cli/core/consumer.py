@@ -40,7 +40,7 @@ _SHOWN = 20  # disagreements in one message
 
 # fits: loads the model and is right. wrong: loads the model and is not. other: another engine's.
 # unclear: loads the model, and the value of a key is computed when the pipeline runs.
-Verdict = Literal["fits", "wrong", "unclear", "other"]
+FitVerdict = Literal["fits", "wrong", "unclear", "other"]
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class PresetVerdict:
     name: str
     line: int
     arch: str
-    verdict: Verdict
+    verdict: FitVerdict
     checked: int
     reasons: tuple[str, ...]
 
@@ -294,7 +294,7 @@ class _Judge:
         other = "" if strict else self._why_other(preset, config)
         wrong = self._wrong(preset, config)
         unclear = self._unclear(preset)
-        verdict: Verdict = "fits"
+        verdict: FitVerdict = "fits"
         reasons = (*wrong, *unclear)
         if other:
             verdict, reasons = "other", (f"{self.file}:{preset.line}: {other}",)

@@ -22,7 +22,7 @@ from nordocr_cli.runtime.backends.tensorrt.engine_file import INSTALL
 from nordocr_cli.runtime.backends.tesseract.engine import find_tesseract
 from nordocr_cli.variables import VARIABLES, cache_folder
 
-LANGUAGES = ("swe", "nor", "dan", "isl")
+EXPECTED_LANGUAGES = ("swe", "nor", "dan", "isl")
 _MIN_FREE_DISK_GB = 5.0
 _TRAIN_STEPS = 6
 _TRAIN_LINES = 64
@@ -202,12 +202,16 @@ def _tesseract() -> Finding:
         found = find_tesseract()
     except MissingBackendError:
         return Finding("Tesseract", False, "not on PATH", advice)
-    missing = [language for language in LANGUAGES if language not in found.languages]
+    missing = [
+        language for language in EXPECTED_LANGUAGES if language not in found.languages
+    ]
     if missing:
         return Finding(
             "Tesseract", False, f"{found.version}; no {' '.join(missing)}", advice
         )
-    return Finding("Tesseract", True, f"{found.version} with {' '.join(LANGUAGES)}")
+    return Finding(
+        "Tesseract", True, f"{found.version} with {' '.join(EXPECTED_LANGUAGES)}"
+    )
 
 
 def _gpu() -> Finding:

@@ -13,7 +13,7 @@ from nordocr_cli.errors import DataError, UsageError
 from nordocr_cli.limits import read_json
 from nordocr_cli.progress import SILENT, Progress
 
-SCHEMA = "nordocr.fetched/1"
+FETCH_SCHEMA = "nordocr.fetched/1"
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def plan_fetch(
     recorded = ""
     if plan.record.exists():
         value = read_json(plan.record, "record of a fetched data set")
-        if not isinstance(value, dict) or value.get("schema") != SCHEMA:
+        if not isinstance(value, dict) or value.get("schema") != FETCH_SCHEMA:
             raise DataError(f"{plan.record} is no record of a fetched data set; delete it")
         recorded = str(value.get("sha256", ""))
     return FetchPlan(
@@ -88,7 +88,7 @@ def fetch(plan: FetchPlan, progress: Progress = SILENT) -> dict[str, Any]:
 
     files = unpack_into(archive, plan.output / name, progress)
     record = {
-        "schema": SCHEMA,
+        "schema": FETCH_SCHEMA,
         "name": name,
         "licence": plan.public_set.licence,
         "url": plan.url,

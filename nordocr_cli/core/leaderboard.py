@@ -21,7 +21,14 @@ if TYPE_CHECKING:
     from nordocr_cli.core.bench.result import BenchResult, Row
 
 # The metrics of the table, in the order of its columns.
-COLUMNS = ("exact", "space_insensitive", "cer", "wer", "digits_exact", "amounts_exact")
+BOARD_COLUMNS = (
+    "exact",
+    "space_insensitive",
+    "cer",
+    "wer",
+    "digits_exact",
+    "amounts_exact",
+)
 
 
 @dataclass(frozen=True)
@@ -234,7 +241,7 @@ def _table(group: Sequence[LeaderboardEntry], board: Leaderboard) -> str:
     languages = sorted({name for entry in group for name in entry.report.by_language})
     has_speed = any(entry.speed for entry in group)
     head = ["", "result"]
-    for name in COLUMNS:
+    for name in BOARD_COLUMNS:
         metric = BY_NAME[name]
         head += [metric.title, "95 %"] if metric.interval else [metric.title]
     head += [f"CER {name}" for name in languages] + ["ECE", "MB"]
@@ -267,7 +274,7 @@ def _table(group: Sequence[LeaderboardEntry], board: Leaderboard) -> str:
 
 def _metric_cells(report: Report) -> list[str]:
     cells = []
-    for name in COLUMNS:
+    for name in BOARD_COLUMNS:
         metric = BY_NAME[name]
         cells.append(percent(report.total.value(name), metric.digits))
         if metric.interval:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from nordocr_cli.errors import ArtifactError, NordocrError
 from nordocr_cli.progress import Progress
-from nordocr_cli.training.runlog import RUN, read_run
+from nordocr_cli.training.runlog import RUN_FILE, read_run
 
 
 def leakage_of_run(run: Path, stores: Sequence[Path], progress: Progress) -> str:
@@ -46,7 +46,7 @@ def leakage_of_run(run: Path, stores: Sequence[Path], progress: Progress) -> str
 def run_of(model: Path) -> Path | None:
     """Return the folder of the run that weights belong to, None when they lie elsewhere."""
     folder = model if model.is_dir() else model.parent
-    if (folder / RUN).is_file():
+    if (folder / RUN_FILE).is_file():
         return folder
     return None
 
@@ -60,5 +60,5 @@ def _trained_on(run: Path) -> list[tuple[Path, str]]:
         ]
     except (KeyError, TypeError) as error:
         raise ArtifactError(
-            f"{run / RUN} is damaged: no training stores ({error!r})"
+            f"{run / RUN_FILE} is damaged: no training stores ({error!r})"
         ) from error

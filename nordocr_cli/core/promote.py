@@ -19,10 +19,10 @@ from nordocr_cli.core.signature import read_key, sign
 from nordocr_cli.errors import ArtifactError, DataError, GateMissed, UsageError
 from nordocr_cli.metrics.gates import Gate, parse_gate, read_expectations
 from nordocr_cli.progress import SILENT, Progress
-from nordocr_cli.training.runlog import BEST, RUN, read_run
+from nordocr_cli.training.runlog import BEST, RUN_FILE, read_run
 
 PROMOTED = Path("promoted")
-SCHEMA = "nordocr.promotion/2"
+PROMOTION_SCHEMA = "nordocr.promotion/2"
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class Promotion:
     def to_json(self) -> dict[str, Any]:
         """Return the promotion as plain JSON values."""
         return {
-            "schema": SCHEMA,
+            "schema": PROMOTION_SCHEMA,
             "nordocr": __version__,
             "run": str(self.run),
             "weights": str(self.weights),
@@ -114,9 +114,9 @@ def plan(request: PromotionRequest) -> PromotionPlan:
     training.
     """
     run, target = request.run, request.target
-    if not (run / RUN).is_file():
+    if not (run / RUN_FILE).is_file():
         raise UsageError(
-            f"{run} holds no {RUN}; name the folder of a run (`nordocr runs` lists them)"
+            f"{run} holds no {RUN_FILE}; name the folder of a run (`nordocr runs` lists them)"
         )
     weights = find_weights(run)
     inputs = [run, *(path for path in (request.expect, request.champion) if path)]
@@ -305,8 +305,8 @@ def _val_stores(run: Path) -> list[Path]:
         ]
     except (KeyError, TypeError) as error:
         raise ArtifactError(
-            f"{run / RUN} is damaged: no validation stores ({error!r}); name the lines with --on"
-            " STORE"
+            f"{run / RUN_FILE} is damaged: no validation stores ({error!r}); name the lines with"
+            " --on STORE"
         ) from error
     for path, content in named:
         if not path.exists():

@@ -8,7 +8,7 @@ from typing import Any
 
 from nordocr_cli.errors import ArtifactError, UsageError
 from nordocr_cli.profile import flatten
-from nordocr_cli.training.runlog import BEST, METRICS, RUN, STATE, read_run
+from nordocr_cli.training.runlog import BEST, METRICS_FILE, RUN_FILE, STATE_FILE, read_run
 
 _ACTIVE_S = (
     120.0  # metrics.jsonl was written at most this long ago: the run is still going on
@@ -61,7 +61,7 @@ def find_runs(root: Path) -> list[Path]:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    if (folder / RUN).is_file():
+    if (folder / RUN_FILE).is_file():
         yield folder
         return
     for child in folder.iterdir():
@@ -127,14 +127,14 @@ def _summary(folder: Path, facts: dict[str, Any]) -> RunSummary:
 def _state(folder: Path, facts: dict[str, Any]) -> str:
     if "result" in facts:
         return "finished"
-    metrics = folder / METRICS
+    metrics = folder / METRICS_FILE
     if (
         "ended" not in facts["sessions"][-1]
         and metrics.is_file()
         and time.time() - metrics.stat().st_mtime < _ACTIVE_S
     ):
         return "running"
-    if (folder / STATE).is_file():
+    if (folder / STATE_FILE).is_file():
         return "stopped"
     return "ended"
 
@@ -163,8 +163,8 @@ def differences_of(one: Path, other: Path) -> list[tuple[str, Any, Any]]:
 
 
 def _configuration(folder: Path) -> dict[str, Any]:
-    if not (folder / RUN).is_file():
-        raise UsageError(f"{folder} holds no {RUN}; is it the folder of a run?")
+    if not (folder / RUN_FILE).is_file():
+        raise UsageError(f"{folder} holds no {RUN_FILE}; is it the folder of a run?")
     facts = read_run(folder)
     names = ("profile", "request", "device", "precision", "threads", "loaded")
     given = {name: facts[name] for name in names if name in facts}

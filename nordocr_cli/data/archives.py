@@ -24,7 +24,7 @@ from nordocr_cli.errors import DataError
 
 if TYPE_CHECKING:
     from nordocr_cli.data.formats import Source
-    from nordocr_cli.data.resize import Pixels
+    from nordocr_cli.pixels import Pixels
 
 ARCHIVE_SUFFIXES = (".zip", ".tar")
 _MAX_MEMBERS = 5_000_000
@@ -36,7 +36,7 @@ _MAX_MEMBER_BYTES = 2 << 30
 _MAX_GROWTH = 100
 _ALWAYS_ALLOWED_BYTES = 256 << 20
 # What the readers of archives raise on damaged and hostile ones.
-UNREADABLE = (
+ARCHIVE_ERRORS = (
     zipfile.BadZipFile,
     tarfile.TarError,
     zlib.error,
@@ -110,7 +110,7 @@ def unpack(archive: Path) -> Path:
             target.parent.mkdir(parents=True, exist_ok=True)
             total += _copy(content, target, archive)
             require_growth(archive, total)
-    except UNREADABLE as error:
+    except ARCHIVE_ERRORS as error:
         shutil.rmtree(folder, ignore_errors=True)
         raise DataError(_failure(archive, error)) from error
     except BaseException:

@@ -15,7 +15,6 @@ from typing import overload
 from nordocr_cli.current_file import reading_file
 from nordocr_cli.data.pdf import PdfPages, is_pdf
 from nordocr_cli.data.resize import (
-    Pixels,
     UnsupportedPixelsError,
     decode_image,
     image_size,
@@ -27,6 +26,7 @@ from nordocr_cli.data.resize import (
 from nordocr_cli.errors import DataError, UsageError
 from nordocr_cli.limits import Limits
 from nordocr_cli.pages.cut import crop_box
+from nordocr_cli.pixels import Pixels
 from nordocr_cli.records import STDIN, Resolution
 
 __all__ = ["IMAGE_SUFFIXES", "STDIN", "Document", "crop_box", "read_content", "read_pages"]

@@ -41,7 +41,7 @@ from nordocr_cli.limits import require_regular_or_folder
 from nordocr_cli.progress import SILENT, Progress
 
 if TYPE_CHECKING:
-    from nordocr_cli.data.resize import Pixels
+    from nordocr_cli.pixels import Pixels
 
 # Looked for in a folder, in this order; a folder must have one of them, or exactly one other label
 # file, or something else that is read.

@@ -16,9 +16,9 @@ from nordocr_cli.data.buffers import Buffers
 from nordocr_cli.data.epoch_plan import BatchPlan
 from nordocr_cli.data.store import LineStore
 from nordocr_cli.geometry import Geometry
+from nordocr_cli.pixels import Pixels
 from nordocr_cli.settings import Augment
 
-Pixels = NDArray[np.uint8]
 Indices = NDArray[np.int64]
 
 

@@ -34,7 +34,7 @@ IMAGE_FOLDERS = (
     *("images", "img", "imgs", "image", "train_images", "lines"),
     *("train2014", "val2014", "train2017", "val2017", "test2017"),
 )
-IMAGE_SUFFIXES = (
+SEARCHED_SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"),
     *(".PNG", ".JPG", ".JPEG", ".TIF", ".TIFF", ".BMP", ".WEBP"),
 )

@@ -13,13 +13,11 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from nordocr_cli.data.fingerprint import cell_means, contrast, fingerprint
 from nordocr_cli.limits import parse_json
+from nordocr_cli.pixels import Pixels
 from nordocr_cli.records import LineRow
-
-Pixels = NDArray[np.uint8]
 
 _ROW_FIELDS = ("id", "image", "text", "language", "subset", "split", "source")
 _NETPBM = re.compile(rb"P([56])\n(\d+) (\d+)\n255\n")

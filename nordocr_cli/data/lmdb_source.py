@@ -11,8 +11,8 @@ from nordocr_cli.errors import DataError
 from nordocr_cli.limits import parse_json
 
 if TYPE_CHECKING:
-    from nordocr_cli.data.resize import Pixels
     from nordocr_cli.data.store import LineStore
+    from nordocr_cli.pixels import Pixels
 
 
 def is_line_store(path: Path) -> bool:

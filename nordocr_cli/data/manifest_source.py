@@ -13,7 +13,7 @@ from nordocr_cli.data.pages import PageImages, crop_size
 from nordocr_cli.errors import DataError
 
 if TYPE_CHECKING:
-    from nordocr_cli.data.resize import Pixels
+    from nordocr_cli.pixels import Pixels
 
 
 class ManifestSource:

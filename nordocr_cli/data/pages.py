@@ -21,7 +21,7 @@ from nordocr_cli.records import LineRow
 
 if TYPE_CHECKING:
     from nordocr_cli.data.documents import Document
-    from nordocr_cli.data.resize import Pixels
+    from nordocr_cli.pixels import Pixels
 
 PAGE_SUFFIXES = (".tif", ".tiff", ".pdf", ".png", ".jpg", ".jpeg", ".bmp", ".webp")
 LAYOUT_SUFFIXES = (".xml", ".json", ".hocr", ".html")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nordocr_cli.data.entry import IMAGE_NAMES, TEXT_NAMES, Entry, make_entry
-from nordocr_cli.data.images import IMAGE_SUFFIXES, is_of_macos, resolve_image
+from nordocr_cli.data.images import SEARCHED_SUFFIXES, is_of_macos, resolve_image
 from nordocr_cli.data.labels.label_file import decoded, lines_of
 from nordocr_cli.data.layouts.json import has_pages
 from nordocr_cli.data.pages import is_layout_text
@@ -16,14 +16,14 @@ from nordocr_cli.errors import DataError
 from nordocr_cli.limits import read_json
 
 if TYPE_CHECKING:
-    from nordocr_cli.data.resize import Pixels
+    from nordocr_cli.pixels import Pixels
 
 GT_SUFFIX = ".gt.txt"
 # Of one line there may be several images: the first of these is read. OCRopus writes binarized and
 # normalized ones.
-_VARIANTS = (*IMAGE_SUFFIXES, ".nrm.png", ".bin.png", ".raw.png", ".dew.png")
+_VARIANTS = (*SEARCHED_SUFFIXES, ".nrm.png", ".bin.png", ".raw.png", ".dew.png")
 _MAX_JSON_BYTES = 1 << 20
-_IMAGE_ENDINGS = tuple(suffix.lower() for suffix in IMAGE_SUFFIXES)
+_IMAGE_ENDINGS = tuple(suffix.lower() for suffix in SEARCHED_SUFFIXES)
 
 
 class PairSource:

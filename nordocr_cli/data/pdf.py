@@ -13,9 +13,9 @@ import numpy as np
 
 from nordocr_cli.data.pdf_images import require_plain_images
 from nordocr_cli.data.pdfium_process import PdfiumProcess
-from nordocr_cli.data.resize import Pixels
 from nordocr_cli.errors import DataError
 from nordocr_cli.limits import Limits
+from nordocr_cli.pixels import Pixels
 from nordocr_cli.records import Resolution
 
 DPI = 300

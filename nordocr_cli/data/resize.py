@@ -27,11 +27,10 @@ from nordocr_cli.data.fax_rows import is_fax_coded, load_fax_rows
 from nordocr_cli.errors import DamagedImageWarning, DataError, UsageError
 from nordocr_cli.geometry import NORMALIZATIONS, Geometry
 from nordocr_cli.limits import MAX_PAGE_SIDE, require_sides
-
-Pixels = NDArray[np.uint8]
+from nordocr_cli.pixels import Pixels
 
 MAX_LINE_PIXELS = 16_000_000
-FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
+IMAGE_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
 # What lies in place of images, or is an image in another format, by what its first bytes hold.
 _LOOK_BYTES = 64
 # Of a JPEG. A progressive image has about ten scans, each of which touches every pixel; cameras
@@ -155,7 +154,7 @@ def open_image(data: bytes, what: str) -> Image.Image:
     takes minutes to read, and what Pillow raises.
     """
     require_quick_jpeg(data, what)
-    return Image.open(io.BytesIO(data), formats=FORMATS)
+    return Image.open(io.BytesIO(data), formats=IMAGE_FORMATS)
 
 
 def require_quick_jpeg(data: bytes, what: str) -> None:
@@ -219,7 +218,7 @@ def _unidentified(data: bytes, what: str) -> DataError:
     head = data[:_LOOK_BYTES].lstrip().lower()
     kind = next((kind for mark, kind in _LOOKS.items() if mark in head), None)
     but = f", but {kind}" if kind else ""
-    return DataError(f"{what}: not an image in {', '.join(FORMATS)}{but}")
+    return DataError(f"{what}: not an image in {', '.join(IMAGE_FORMATS)}{but}")
 
 
 def unsupported_tiff(data: bytes, what: str) -> DataError | None:

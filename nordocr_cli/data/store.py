@@ -38,7 +38,6 @@ from nordocr_cli import atomic
 from nordocr_cli.charset import Charset
 from nordocr_cli.data.line_record import (
     EncodedLine,
-    Pixels,
     decode_netpbm,
     decode_png,
     decode_row,
@@ -51,6 +50,7 @@ from nordocr_cli.data.lmdb_pages import bytes_in_use
 from nordocr_cli.data.store_header import CharsetId, StoreHeader
 from nordocr_cli.errors import DataError
 from nordocr_cli.geometry import Geometry
+from nordocr_cli.pixels import Pixels
 from nordocr_cli.records import LineRow
 
 _PRINTS_KEY, _LEFT_OUT_KEY = "nordocr-prints", "nordocr-left-out"

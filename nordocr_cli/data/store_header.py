@@ -13,7 +13,7 @@ from nordocr_cli.geometry import Geometry
 from nordocr_cli.limits import parse_json
 
 # 3: the header holds a digest of its own values. 2: it has none. 1: lines are PNGs.
-SCHEMA = 3
+STORE_SCHEMA = 3
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class StoreHeader:
     content_sha256: str
     counts: Mapping[str, int] = field(default_factory=dict)
     made: Mapping[str, Any] = field(default_factory=dict)
-    schema: int = SCHEMA
+    schema: int = STORE_SCHEMA
 
     def to_json(self) -> dict[str, Any]:
         """Return the header as plain JSON values, with its digest from schema 3 on."""
@@ -59,10 +59,10 @@ class StoreHeader:
             schema = value["schema"]
             if type(schema) is not int or schema < 1:
                 raise ValueError(f"schema {schema!r}")
-            if schema > SCHEMA:
+            if schema > STORE_SCHEMA:
                 raise DataError(
-                    f"{store}: schema {schema} is newer than this nordocr reads ({SCHEMA}); update"
-                    " nordocr"
+                    f"{store}: schema {schema} is newer than this nordocr reads ({STORE_SCHEMA});"
+                    " update nordocr"
                 )
             if schema > 2 or JSON_DIGEST in value:
                 _require_digest(value)

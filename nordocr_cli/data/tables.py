@@ -31,7 +31,7 @@ from nordocr_cli.pages.outline import outline_of
 from nordocr_cli.records import LineRow
 
 if TYPE_CHECKING:
-    from nordocr_cli.data.resize import Pixels
+    from nordocr_cli.pixels import Pixels
 
 TABLE_SUFFIXES = (".parquet", ".arrow", ".feather")
 _LAYOUT_COLUMNS = ("alto", "page", "xml", "alto_xml", "page_xml")

@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from nordocr_cli.data.resize import Pixels
 from nordocr_cli.geometry import Geometry
+from nordocr_cli.pixels import Pixels
 
 # Rows are measured on a copy of at most this height, in pixels: enough to see a band.
 _MEASURED_HEIGHT = 48

@@ -15,7 +15,7 @@ from nordocr_cli.records import Recognition
 
 BEAM_WIDTH = 10
 
-Span = tuple[int, int]
+FrameSpan = tuple[int, int]
 
 
 def decode_beam(
@@ -180,7 +180,9 @@ def _classes_of(node: int, parents: list[int], ends: list[int]) -> tuple[int, ..
     return tuple(reversed(classes))
 
 
-def best_path_spans(log_probs: NDArray[np.float64], classes: tuple[int, ...]) -> list[Span]:
+def best_path_spans(
+    log_probs: NDArray[np.float64], classes: tuple[int, ...]
+) -> list[FrameSpan]:
     """Return the [first, last + 1) frames of each character on the most probable path that writes
     `classes`.
 

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from nordocr_cli.artifact.shipped import SHIPPED
 from nordocr_cli.charset import BLANK, Charset, to_nfc
 from nordocr_cli.decode.ngrams import (
-    END,
     LARGEST_ORDER,
+    LINE_END,
     CharacterNgrams,
     count_ngrams,
     read_ngrams,
@@ -51,7 +51,7 @@ class LanguageModel:
         self, ngrams: CharacterNgrams, charset: Charset, weight: float = WEIGHT
     ) -> None:
         self._ngrams, self._weight = ngrams, weight
-        self._numbers = [END, *(ngrams.number_of(c) for c in charset.characters)]
+        self._numbers = [LINE_END, *(ngrams.number_of(c) for c in charset.characters)]
         # the letter without its mark, of each class that has one: å, a
         self._unmarked = _unmarked_letters(charset)
         self.digits = _classes_of(charset, string.digits)
@@ -74,7 +74,7 @@ class LanguageModel:
 
     def end(self, context: int) -> float:
         """Return the weighted bonus, in nats, of the line's end after a context."""
-        return self._weight * self._ngrams.score(context, END)
+        return self._weight * self._ngrams.score(context, LINE_END)
 
     def may_replace(self, character: int, other: int) -> bool:
         """Whether the language model may put a class, or the blank, in another's place. It never

@@ -27,8 +27,8 @@ from nordocr_cli.atomic import write_bytes
 from nordocr_cli.errors import ArtifactError, DataError, UsageError
 from nordocr_cli.limits import open_regular
 
-SCHEMA = "nordocr.ngrams/1"
-END = 0  # the class that ends a line
+NGRAMS_SCHEMA = "nordocr.ngrams/1"
+LINE_END = 0  # the class that ends a line
 _UNKNOWN = 254  # a character that is not in the alphabet
 _BEGIN = 255  # precedes the first character of a line
 _LARGEST_ALPHABET = 250
@@ -143,7 +143,7 @@ class CharacterNgrams:
     def save(self, path: Path) -> None:
         """Write the model as `.npz`. Raises DataError when the disk is full."""
         arrays: dict[str, NDArray[np.generic]] = {
-            "schema": np.array(SCHEMA),
+            "schema": np.array(NGRAMS_SCHEMA),
             "alphabet": np.array(self.alphabet),
         }
         before = np.zeros(1, dtype=np.uint64)
@@ -172,10 +172,12 @@ def read_ngrams(path: Path) -> CharacterNgrams:
         with open_regular(path, "language model") as file, zipfile.ZipFile(file) as members:
             _require_size(path, sum(info.file_size for info in members.infolist()))
         with np.load(path, allow_pickle=False) as arrays:
-            _require_text(arrays, "schema", len(SCHEMA))
+            _require_text(arrays, "schema", len(NGRAMS_SCHEMA))
             _require_text(arrays, "alphabet", _LARGEST_ALPHABET)
-            if str(arrays["schema"]) != SCHEMA:
-                raise ValueError(f"schema {arrays['schema']}, this version reads {SCHEMA}")
+            if str(arrays["schema"]) != NGRAMS_SCHEMA:
+                raise ValueError(
+                    f"schema {arrays['schema']}, this version reads {NGRAMS_SCHEMA}"
+                )
             return CharacterNgrams(str(arrays["alphabet"]), _levels(arrays))
     except _UNREADABLE as error:
         raise ArtifactError(
@@ -262,7 +264,7 @@ def count_ngrams(
     return CharacterNgrams(alphabet, _as_levels(counted, len(alphabet)))
 
 
-Counts = tuple[
+NgramCounts = tuple[
     NDArray[np.uint64], NDArray[np.int64]
 ]  # keys and counts of one order, (K,) each
 
@@ -274,18 +276,18 @@ def _numbered(lines: Iterable[str], alphabet: str) -> NDArray[np.uint64]:
     for line in lines:
         found.append(_BEGIN)
         found.extend(numbers.get(c, _UNKNOWN) for c in line.translate(_COUNTED_AS_ONE))
-        found.append(END)
+        found.append(LINE_END)
     return np.frombuffer(bytes(found), dtype=np.uint8).astype(np.uint64)
 
 
-def _single_characters(text: NDArray[np.uint64], alphabet: int) -> Counts:
+def _single_characters(text: NDArray[np.uint64], alphabet: int) -> NgramCounts:
     """Count every character of the alphabet, those that never occur too: each has a probability."""
     counts = np.bincount(text.astype(np.int64), minlength=_BEGIN + 1)
     numbers = np.array([*range(alphabet + 1), _UNKNOWN, _BEGIN])
     return numbers.astype(np.uint64), counts[numbers]
 
 
-def _counted(text: NDArray[np.uint64], order: int, minimum: int) -> Counts:
+def _counted(text: NDArray[np.uint64], order: int, minimum: int) -> NgramCounts:
     """Count the n-grams of one order that lie within a line."""
     count = len(text) - order + 1
     keys = np.zeros(count, dtype=np.uint64)
@@ -296,13 +298,13 @@ def _counted(text: NDArray[np.uint64], order: int, minimum: int) -> Counts:
         if place > 0:
             inside &= character != _BEGIN
         if place < order - 1:
-            inside &= character != END
+            inside &= character != LINE_END
     found, counts = np.unique(keys[inside], return_counts=True)
     kept = counts >= minimum
     return found[kept], counts[kept].astype(np.int64)
 
 
-def _as_levels(counted: Sequence[Counts], alphabet: int) -> list[Level]:
+def _as_levels(counted: Sequence[NgramCounts], alphabet: int) -> list[Level]:
     """From counts to probabilities and backoffs, the shortest n-grams first."""
     levels: list[Level] = []
     shorter_keys = np.zeros(1, dtype=np.uint64)

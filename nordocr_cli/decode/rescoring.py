@@ -27,7 +27,7 @@ from nordocr_cli.records import Recognition
 # The minimum likelihood of a choice relative to the best class, and the texts kept: chosen on
 # development lines, see docs/recipe.md.
 MINIMUM_LIKELIHOOD = 0.003
-BEAM_WIDTH = 8
+RESCORING_WIDTH = 8
 # Many tills and needle printers draw 0 and O alike, and the network's preference says little. The
 # weight of its log likelihoods between the two, where an O stands next to a digit, and the minimum
 # likelihood of the zero relative to the O.
@@ -142,7 +142,7 @@ def decode_with_language(
     temperature: float = 1.0,
     *,
     language: LanguageModel,
-    beam_width: int = BEAM_WIDTH,
+    beam_width: int = RESCORING_WIDTH,
 ) -> list[Recognition]:
     """Return the text of each line of a batch: greedy decoding, corrected where the network is in
     doubt and `language` prefers another text.
@@ -326,7 +326,7 @@ def _replacements(
 
 
 def best_text(
-    line: Sequence[Stretch], language: LanguageModel, beam_width: int = BEAM_WIDTH
+    line: Sequence[Stretch], language: LanguageModel, beam_width: int = RESCORING_WIDTH
 ) -> list[StretchDecision]:
     """Return for each stretch what the network and the language model together prefer.
 

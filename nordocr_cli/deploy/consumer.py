@@ -15,7 +15,7 @@ from nordocr_cli.artifact.contract import Contract
 from nordocr_cli.charset import NORDIC, Charset, differences
 from nordocr_cli.geometry import CTC_STRIDE
 
-KEYS = (
+CONFIG_KEYS = (
     "recognize_model",
     "recognize_engine_path",
     "recognize_max_batch",
@@ -214,7 +214,9 @@ class ConsumerConfig:
             OVERRIDES.get(_generation(self.arch)),
         )
         return {
-            key: value for key, value in zip(KEYS, values, strict=True) if value is not None
+            key: value
+            for key, value in zip(CONFIG_KEYS, values, strict=True)
+            if value is not None
         }
 
     def to_rust(self) -> str:

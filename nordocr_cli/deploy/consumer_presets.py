@@ -15,9 +15,9 @@ from typing import Any
 
 from nordocr_cli import limits
 from nordocr_cli.deploy.consumer import (
+    CONFIG_KEYS,
     DEFAULTS,
     FIXED_RULES,
-    KEYS,
     ConsumerSetting,
     arch_named_in,
 )
@@ -63,7 +63,9 @@ class Preset:
     def unset(self) -> tuple[str, ...]:
         """The keys that the preset leaves to the pipeline. The override of the GPU may be left."""
         given = {setting.key for setting in (*self.settings, *self.computed)}
-        return tuple(key for key in KEYS if key not in given and key != "gpu_arch_override")
+        return tuple(
+            key for key in CONFIG_KEYS if key not in given and key != "gpu_arch_override"
+        )
 
     @property
     def arch(self) -> str | None:
@@ -82,8 +84,8 @@ def misspelt(key: str) -> str:
     rule = FIXED_RULES.get(key.removeprefix(_PREFIX))
     if rule is not None:
         return f"the pipeline has no key for it: it {rule}"
-    plain = {_plain(known): known for known in KEYS}
-    plain |= {_plain(known.removeprefix(_PREFIX)): known for known in KEYS}
+    plain = {_plain(known): known for known in CONFIG_KEYS}
+    plain |= {_plain(known.removeprefix(_PREFIX)): known for known in CONFIG_KEYS}
     if _plain(key) in plain:
         return f"did you mean {plain[_plain(key)]!r}?"
     begins = _begins_one(key)
@@ -93,7 +95,7 @@ def misspelt(key: str) -> str:
     if close:
         return f"did you mean {plain[close[0]]!r}?"
     if _plain(key).startswith(("recognize", "recognise")):
-        return "known: " + ", ".join(KEYS)
+        return "known: " + ", ".join(CONFIG_KEYS)
     return ""
 
 
@@ -106,7 +108,7 @@ def _begins_one(key: str) -> str:
     """Return the key whose first two words or more are `key`, such as `gpu_arch`; else ""."""
     if "_" not in key or key == _PREFIX:
         return ""
-    begun = [known for known in KEYS if known.startswith(f"{key.lower()}_")]
+    begun = [known for known in CONFIG_KEYS if known.startswith(f"{key.lower()}_")]
     return begun[0] if len(begun) == 1 else ""
 
 
@@ -123,7 +125,7 @@ def read_presets(path: Path) -> list[Preset]:
         presets = _json_preset(text, path)
     if not any(each.settings or each.unknown or each.computed for each in presets):
         raise DataError(
-            f"{path} sets none of {', '.join(KEYS)}; is it the pipeline's config?"
+            f"{path} sets none of {', '.join(CONFIG_KEYS)}; is it the pipeline's config?"
         )
     return presets
 
@@ -168,11 +170,13 @@ def _json_preset(text: str, path: Path) -> list[Preset]:
         raise DataError(f"{path}: {repeated[0]} is set twice; keep one of them")
     settings = [
         ConsumerSetting(key, value[key], _line_of(text, key))
-        for key in KEYS
+        for key in CONFIG_KEYS
         if key in value
     ]
     unknown = tuple(
-        ConsumerSetting(k, value[k], _line_of(text, k)) for k in value if k not in KEYS
+        ConsumerSetting(k, value[k], _line_of(text, k))
+        for k in value
+        if k not in CONFIG_KEYS
     )
     if settings:
         missing = (key for key in DEFAULTS if key not in value)
@@ -238,8 +242,8 @@ def _preset_of(
     settings, base = _with_base(draft, by_name)
     if not settings:
         return None
-    known = [setting for setting in settings if setting.key in KEYS]
-    unknown = tuple(setting for setting in settings if setting.key not in KEYS)
+    known = [setting for setting in settings if setting.key in CONFIG_KEYS]
+    unknown = tuple(setting for setting in settings if setting.key not in CONFIG_KEYS)
     read = tuple(each for each in known if not isinstance(each.value, _Computed))
     computed = tuple(
         ConsumerSetting(each.key, each.value.source, each.line)
@@ -454,7 +458,9 @@ class _Presets:
 
 
 def _is_key(token: Token) -> bool:
-    return token.kind == "ident" and (token.text in KEYS or token.text.startswith(_PREFIX))
+    return token.kind == "ident" and (
+        token.text in CONFIG_KEYS or token.text.startswith(_PREFIX)
+    )
 
 
 def _without_setter(token: Token) -> Token:

@@ -27,13 +27,7 @@ from nordocr_cli.artifact.probing import read_contract
 from nordocr_cli.atomic import replacing, sha256_of, write_json
 from nordocr_cli.charset import BLANK
 from nordocr_cli.data.documents import IMAGE_SUFFIXES
-from nordocr_cli.data.resize import (
-    Pixels,
-    network_input,
-    pad_batch,
-    read_image,
-    resize_line,
-)
+from nordocr_cli.data.resize import network_input, pad_batch, read_image, resize_line
 from nordocr_cli.data.store import LineStore
 from nordocr_cli.decode.autoregressive import END, greedy_decoder
 from nordocr_cli.deploy.onnx_file import GOLDEN_INDEX as INDEX
@@ -42,12 +36,13 @@ from nordocr_cli.deploy.parity import FP32_TOLERANCE, sixteen_bit_share
 from nordocr_cli.errors import ArtifactError, DataError, UsageError
 from nordocr_cli.geometry import NORMALIZATIONS
 from nordocr_cli.limits import read_json
+from nordocr_cli.pixels import Pixels
 from nordocr_cli.records import Recognition
 
 # a Runner's run, see runtime/protocols.py
-Run = Callable[[NDArray[np.uint8], NDArray[np.int64]], NDArray[np.float32]]
+_Run = Callable[[NDArray[np.uint8], NDArray[np.int64]], NDArray[np.float32]]
 
-SCHEMA = 1
+GOLDEN_SCHEMA = 1
 _BATCH_LINES = 4  # narrow and wide lines
 _AGAIN = "export with --golden again"
 _OPTION = "--golden-lines"
@@ -145,7 +140,7 @@ def _drawn(index: int) -> tuple[str, Pixels]:
 
 
 def write_golden(
-    onnx: Path, run: Run, crops: Sequence[tuple[str, Pixels]], folder: Path | None = None
+    onnx: Path, run: _Run, crops: Sequence[tuple[str, Pixels]], folder: Path | None = None
 ) -> Golden:
     """Run `crops` through preprocessing, `run` (which runs the ONNX model) and decoding, write
     every step, read everything back and check it. The folder gets its name only when the check
@@ -220,7 +215,7 @@ def check_golden(folder: Path, onnx: Path, *, name: str | None = None) -> int:
     what = name or str(folder)
     try:
         index = read_json(folder / INDEX, "index of golden lines")
-        if index["schema"] != SCHEMA or index["model"]["sha256"] != sha256_of(onnx):
+        if index["schema"] != GOLDEN_SCHEMA or index["model"]["sha256"] != sha256_of(onnx):
             raise ArtifactError(
                 f"{what} was made with another {onnx.name} (another sha256); {_AGAIN}"
             )
@@ -305,7 +300,7 @@ def _head(onnx: Path, contract: Contract, max_logit: float) -> dict[str, Any]:
     if contract.decoding == "autoregressive":
         marks = {"end": END}
     return {
-        "schema": SCHEMA,
+        "schema": GOLDEN_SCHEMA,
         "model": {"name": onnx.name, "sha256": sha256_of(onnx)},
         "made_with": (
             f"nordocr {nordocr_cli.__version__}, ONNX Runtime {onnxruntime.__version__} on a CPU"

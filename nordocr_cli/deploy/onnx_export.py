@@ -20,16 +20,21 @@ from torch.jit._trace import TracerWarning
 
 from nordocr_cli.artifact.contract import Contract
 from nordocr_cli.deploy.onnx_file import (
+    BF16_OPSET,
     INPUT_AXES,
     INPUT_NAME,
     OUTPUT_AXES,
     OUTPUT_NAME,
     TOKEN_AXES,
 )
-from nordocr_cli.deploy.parity import Run
+from nordocr_cli.deploy.parity import RunNetwork
 from nordocr_cli.errors import ArtifactError
 from nordocr_cli.geometry import NORMALIZATIONS
-from nordocr_cli.models.kernels.ort_operators import DOMAIN, VERSION, use_ort_operators
+from nordocr_cli.models.kernels.ort_operators import (
+    DOMAIN,
+    OPERATOR_VERSION,
+    use_ort_operators,
+)
 from nordocr_cli.models.lora import merge_lora
 
 if TYPE_CHECKING:
@@ -40,9 +45,6 @@ _EXAMPLE_BATCH, _EXAMPLE_WIDTH_PX = 2, 256
 
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-# ONNX's convolutions support bf16 from this opset on. The exporter's highest opset is lower, so its
-# file is converted.
-BF16_OPSET = 22
 
 
 class Deployed(nn.Module):
@@ -127,7 +129,7 @@ def to_onnx(
                 buffer,  # type: ignore[arg-type] # this exporter writes into a buffer too
                 dynamo=False,
                 opset_version=opset,
-                custom_opsets={DOMAIN: VERSION} if for_ort else None,
+                custom_opsets={DOMAIN: OPERATOR_VERSION} if for_ort else None,
                 input_names=[INPUT_NAME],
                 output_names=[OUTPUT_NAME],
                 dynamic_axes={INPUT_NAME: INPUT_AXES, OUTPUT_NAME: output_axes},
@@ -147,7 +149,7 @@ def to_onnx(
     return model
 
 
-def in_torch(network: nn.Module, contract: Contract) -> Run:
+def in_torch(network: nn.Module, contract: Contract) -> RunNetwork:
     """Return a function that computes in torch the output of a file with this contract: images
     uint8 (N, 3, height, W) → (N, T, C).
     """
@@ -163,7 +165,7 @@ def in_torch(network: nn.Module, contract: Contract) -> Run:
     return run
 
 
-def reference(network: nn.Module, contract: Contract) -> Run:
+def reference(network: nn.Module, contract: Contract) -> RunNetwork:
     """Return the function with which every exported file must agree: the network's logits
     in fp32.
     """

@@ -26,6 +26,9 @@ TOKEN_AXES = {0: "batch"}
 # The opsets that the parsers of TensorRT 10, 11 and RTX document. They accept files of other opsets
 # unchecked.
 _OPSETS = range(17, 24)
+# ONNX's convolutions support bf16 from this opset on. The exporter's highest opset is lower, so its
+# file is converted.
+BF16_OPSET = 22
 WeightsPrecision = Literal["fp32", "fp16", "bf16", "int8"]
 _DATA_DEPENDENT = frozenset({"Loop", "If", "Scan"})
 

@@ -33,11 +33,11 @@ _SEED = 17
 BUDGET_S = 30.0  # for the network's own run over the shapes
 
 # images (N, 3, height, W) → (N, T, C)
-Run = Callable[[NDArray[np.uint8]], NDArray[np.floating[Any]]]
+RunNetwork = Callable[[NDArray[np.uint8]], NDArray[np.floating[Any]]]
 
 
 @dataclass(frozen=True)
-class Point:
+class ParityPoint:
     """The difference between file and network at one input shape. `max_diff` is absolute. `decided`
     is the number of frames in which the network has a clear best class, `agreement` the share of
     them in which the file has the same. `tolerance` is the allowed difference; `content` names the
@@ -62,10 +62,10 @@ class Point:
 class Parity:
     """All tested points."""
 
-    points: tuple[Point, ...]
+    points: tuple[ParityPoint, ...]
 
     @property
-    def worst(self) -> Point:
+    def worst(self) -> ParityPoint:
         """The point with the maximum difference relative to its tolerance."""
         return max(self.points, key=lambda point: point.max_diff / point.tolerance)
 
@@ -121,7 +121,7 @@ class Case:
 
 
 def make_cases(
-    network: Run,
+    network: RunNetwork,
     height: int,
     shapes: Sequence[tuple[int, int]],
     *,
@@ -166,7 +166,7 @@ def make_cases(
 
 
 def check_parity(
-    run: Run,
+    run: RunNetwork,
     cases: Sequence[Case],
     contract: Contract,
     *,
@@ -194,7 +194,7 @@ def check_parity(
     return parity
 
 
-def open_file(path: Path, contract: Contract, what: str, threads: int = 0) -> Run:
+def open_file(path: Path, contract: Contract, what: str, threads: int = 0) -> RunNetwork:
     """Return a function that runs an ONNX file in ONNX Runtime on the CPU (`threads` 0: all cores).
     Unlike a Runner it does not check the contract. Raises ArtifactError when the file cannot be
     loaded; the function raises ArtifactError when it fails.
@@ -267,7 +267,7 @@ def _values(logits: NDArray[np.float32], contract: Contract) -> NDArray[np.float
     return probabilities.max(-1)
 
 
-def _compare(run: Run, case: Case, contract: Contract, what: str) -> Point:
+def _compare(run: RunNetwork, case: Case, contract: Contract, what: str) -> ParityPoint:
     images, reference, activation = case.images, case.reference, contract.output_activation
     batch, width = images.shape[0], images.shape[3]
     got = run(images)  # (N, T, C)
@@ -308,7 +308,7 @@ def _compare(run: Run, case: Case, contract: Contract, what: str) -> Point:
     same = same[decided]
     agreement = float(same.mean()) if same.size else 1.0
     difference = float(differences.max(initial=0.0))
-    return Point(
+    return ParityPoint(
         batch, width, int(same.size), difference, agreement, tolerance, case.content
     )
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from nordocr_cli.artifact.contract import Contract
 from nordocr_cli.data.store import LineStore
 from nordocr_cli.decode.autoregressive import greedy_decoder
-from nordocr_cli.deploy.parity import Run, best_classes
+from nordocr_cli.deploy.parity import RunNetwork, best_classes
 from nordocr_cli.errors import GateMissed
 from nordocr_cli.metrics.text import canonical, count_edits
 from nordocr_cli.progress import SILENT, Progress
@@ -113,7 +113,7 @@ class StoreReference:
     def __init__(
         self,
         path: Path,
-        network: Run,
+        network: RunNetwork,
         contract: Contract,
         *,
         limit: int = CHECK_LINES,
@@ -135,7 +135,7 @@ class StoreReference:
         self,
         store: LineStore,
         chosen: NDArray[np.int64],
-        network: Run,
+        network: RunNetwork,
         contract: Contract,
         progress: Progress,
     ) -> Iterator[_Batch]:
@@ -164,9 +164,9 @@ class StoreReference:
 
     def check(
         self,
-        run: Run,
+        run: RunNetwork,
         contract: Contract,
-        baseline: Run | None = None,
+        baseline: RunNetwork | None = None,
         progress: Progress = SILENT,
     ) -> StoreCheck:
         """Run a file over the lines, in turns with `baseline`, whose output is ignored. Raises
@@ -221,11 +221,13 @@ class StoreReference:
         )
 
 
-def _line_by_line(run: Run) -> Run:
+def _line_by_line(run: RunNetwork) -> RunNetwork:
     return lambda images: np.concatenate([run(image[None]) for image in images])
 
 
-def _timed(run: Run, images: NDArray[np.uint8]) -> tuple[float, NDArray[np.floating[Any]]]:
+def _timed(
+    run: RunNetwork, images: NDArray[np.uint8]
+) -> tuple[float, NDArray[np.floating[Any]]]:
     began = time.perf_counter()
     output = run(images)
     return time.perf_counter() - began, output

@@ -12,8 +12,16 @@ from pydantic import model_serializer, model_validator
 from nordocr_cli.metrics.result_model import ResultModel
 from nordocr_cli.metrics.text import character_codes, confusions, count_characters, rate
 
-NORDIC = frozenset("åäöæøðþÅÄÖÆØÐÞ")
-KINDS = ("digit", "A-Z", "a-z", "Nordic letter", "other letter", "punctuation", "space")
+NORDIC_LETTERS = frozenset("åäöæøðþÅÄÖÆØÐÞ")
+CHARACTER_KINDS = (
+    "digit",
+    "A-Z",
+    "a-z",
+    "Nordic letter",
+    "other letter",
+    "punctuation",
+    "space",
+)
 
 
 class CharacterScore(ResultModel):
@@ -84,7 +92,7 @@ class CharacterReport(ResultModel):
 
 def kind_of(character: str) -> str:
     """Return which of KINDS a character is."""
-    if character in NORDIC:
+    if character in NORDIC_LETTERS:
         return "Nordic letter"
     if character == " ":
         return "space"
@@ -128,7 +136,7 @@ def _confusions_of(pairs: Sequence[tuple[str, str]]) -> Counter[tuple[str, str]]
 
 def _by_kind(each: Sequence[CharacterScore]) -> tuple[CharacterScore, ...]:
     kinds = []
-    for kind in KINDS:
+    for kind in CHARACTER_KINDS:
         members = [score for score in each if kind_of(score.name) == kind]
         if not members:
             continue

@@ -13,8 +13,8 @@ from itertools import accumulate
 import numpy as np
 from numpy.typing import NDArray
 
-KINDS = ("amount", "date", "organisation", "iban")
-_NUMBER = {kind: number for number, kind in enumerate(KINDS)}
+FIELD_KINDS = ("amount", "date", "organisation", "iban")
+_NUMBER = {kind: number for number, kind in enumerate(FIELD_KINDS)}
 
 _IBAN = r"\b(?:SE|NO|DK|IS|FI|FO|GL)\d{2}(?: ?[0-9A-Z]{4}){2,6}(?: ?[0-9A-Z]{1,3})?\b"
 # Sweden 556677-8899, Norway 987 654 321 (also NO … MVA), Denmark 12345678, Iceland 590169-7579.
@@ -95,7 +95,7 @@ def count_fields(
 
 def _by_kind(fields: Iterable[Field], lines: int) -> NDArray[np.float64]:
     """How many fields of each kind each line has, (lines, kinds)."""
-    size = len(KINDS)
+    size = len(FIELD_KINDS)
     cells = [line * size + _NUMBER[kind] for line, kind, _ in fields]
     counts = np.bincount(np.array(cells, np.int64), minlength=lines * size)
     return counts.reshape(lines, size).astype(np.float64)

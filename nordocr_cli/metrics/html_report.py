@@ -26,7 +26,7 @@ from nordocr_cli.metrics.group import Group
 from nordocr_cli.metrics.report import Report
 from nordocr_cli.metrics.score import HEADLINE, LineScore, squash_band, width_band, worst
 from nordocr_cli.metrics.significance import Comparison, Interval
-from nordocr_cli.metrics.taxonomy import FAILURES, MEANING, VERSION
+from nordocr_cli.metrics.taxonomy import FAILURES, MEANING, TAXONOMY_VERSION
 from nordocr_cli.metrics.text import canonical, rate, visible
 
 
@@ -444,7 +444,7 @@ def _classes(report: Report) -> ReportTable:
         bars=[count / largest for count in counts],
         facet="class",
         note=(
-            f"Taxonomy {VERSION}: each wrong line has exactly one class. Flags:"
+            f"Taxonomy {TAXONOMY_VERSION}: each wrong line has exactly one class. Flags:"
             f" {tables.flags(report)}."
         ),
     )

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nordocr_cli.metrics.columns import Column, LineColumns
-from nordocr_cli.metrics.fields import KINDS, count_fields
+from nordocr_cli.metrics.fields import FIELD_KINDS, count_fields
 
 LineValue = Callable[[LineColumns], Column]
 
@@ -60,7 +60,7 @@ def _hits(lines: LineColumns) -> Column:
 
 def _field_metric(name: str, title: str, kind: str) -> Metric:
     """The share of a kind of field that is read exactly."""
-    place, size = KINDS.index(kind), len(KINDS)
+    place, size = FIELD_KINDS.index(kind), len(FIELD_KINDS)
 
     def counts(lines: LineColumns) -> NDArray[np.float64]:
         return lines.of_texts("fields", count_fields)

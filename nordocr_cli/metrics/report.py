@@ -39,7 +39,7 @@ from nordocr_cli.metrics.text import (
 )
 from nordocr_cli.records import LineResult
 
-SCHEMA = "nordocr.report/2"
+REPORT_SCHEMA = "nordocr.report/2"
 TOP_CONFUSIONS = 30
 UNNAMED = "(none)"  # the group of lines without language or subset, where others have one
 

@@ -19,7 +19,7 @@ from nordocr_cli.metrics.result_model import ResultModel
 from nordocr_cli.metrics.text import rate
 
 RESAMPLES = 4000
-LEVEL = 0.95  # of intervals
+CONFIDENCE_LEVEL = 0.95  # of intervals
 # A difference counts below this p. At the usual 0.05, one comparison in twenty of a recognizer with
 # itself would be an alarm.
 ALPHA = 0.01
@@ -33,9 +33,12 @@ MAX_UNITS = 1000
 EXACT_UNITS = 14  # up to here all 2^n sign flips are tried
 SIGN_FLIPS = 20_000
 _CHUNK = 250  # resamples drawn at once
-_Z_LEVEL, _Z_POWER = NormalDist().inv_cdf((1 + LEVEL) / 2), NormalDist().inv_cdf(POWER)
+_Z_LEVEL, _Z_POWER = (
+    NormalDist().inv_cdf((1 + CONFIDENCE_LEVEL) / 2),
+    NormalDist().inv_cdf(POWER),
+)
 
-Verdict = Literal[
+ComparisonVerdict = Literal[
     "better", "worse", "mixed", "no difference", "no difference shown", "too few documents"
 ]
 
@@ -49,7 +52,7 @@ class Interval(ResultModel):
     high: float
     unit: str
     units: int
-    level: float = LEVEL
+    level: float = CONFIDENCE_LEVEL
     resamples: int = RESAMPLES
 
 
@@ -166,7 +169,7 @@ def ratio_interval(
     if units < 2 or not kept.any():
         return None
 
-    tail = (1 - LEVEL) / 2
+    tail = (1 - CONFIDENCE_LEVEL) / 2
     low, high = np.quantile(numerator[kept] / denominator[kept], [tail, 1 - tail])
     return Interval(
         low=float(low),
@@ -263,7 +266,7 @@ class Comparison(ResultModel):
 
     @computed_field  # type: ignore[prop-decorator]
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> ComparisonVerdict:
         """Whether b is better than a: the one verdict of a comparison, from exact lines and CER
         together.
         """

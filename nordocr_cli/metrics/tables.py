@@ -20,7 +20,7 @@ from nordocr_cli.metrics.taxonomy import FAILURES, MEANING, SPACE_KINDS, ErrorCl
 from nordocr_cli.metrics.text import code_points, marked_difference, rate
 from nordocr_cli.metrics.tokens import TokenReport
 
-Row = tuple[str, ...]
+TableRow = tuple[str, ...]
 _LONGEST_SHOWN = 500  # characters of a line on the terminal
 
 # Metrics that are shown only where they differ from another one.
@@ -35,7 +35,7 @@ def percent(share: float | None, digits: int = 2) -> str:
     return f"{100 * share:.{digits}f} %"
 
 
-def _count_and_share(count: int, of: int) -> Row:
+def _count_and_share(count: int, of: int) -> TableRow:
     return f"{count:,}", percent(rate(count, of), 1)
 
 
@@ -52,12 +52,12 @@ def metric_value(group: Group, name: str) -> str:
     return percent(group.value(name), BY_NAME[name].digits)
 
 
-def headline(report: Report) -> list[Row]:
+def headline(report: Report) -> list[TableRow]:
     """Return (figure, count, rate, 95 % interval) of the total: every metric of the registry that
     has something to count.
     """
     total = report.total
-    rows: list[Row] = [("lines", f"{total.lines:,}", "", "")]
+    rows: list[TableRow] = [("lines", f"{total.lines:,}", "", "")]
     shown = [metric.name for metric in METRICS if _worth_a_row(total, metric.name)]
     rows += [_metric_row(total, name) for name in shown]
     if total.empty_references:
@@ -72,7 +72,7 @@ def headline(report: Report) -> list[Row]:
     return rows
 
 
-def _metric_row(group: Group, name: str) -> Row:
+def _metric_row(group: Group, name: str) -> TableRow:
     metric, sums = BY_NAME[name], group.metrics[name]
     if metric.reduction == "mean of lines" or name == "ned":
         counts = ""
@@ -115,11 +115,11 @@ def interval_note(report: Report) -> str:
     return f"95 % intervals: bootstrap by source document ({interval.units}{few})"
 
 
-def classes(report: Report) -> list[Row]:
+def classes(report: Report) -> list[TableRow]:
     """Return (class, count, share of the failures, actionable, definition), the kinds of space_only
     indented below it.
     """
-    rows: list[Row] = []
+    rows: list[TableRow] = []
     total = report.total
     for error_class in FAILURES:
         meaning = MEANING[error_class]
@@ -155,9 +155,9 @@ GROUP_HEADS = (
 )
 
 
-def groups(by_name: Mapping[str, Group]) -> list[Row]:
+def groups(by_name: Mapping[str, Group]) -> list[TableRow]:
     """Return (name, then the columns GROUP_HEADS) of each group."""
-    rows: list[Row] = []
+    rows: list[TableRow] = []
     for name, group in by_name.items():
         shown = {metric: metric_value(group, metric) for metric in GROUP_METRICS}
         rows.append(
@@ -194,7 +194,7 @@ def class_groups(
 TOKEN_HEADS = ("lines", "exact", "tokens", "accuracy", "precision", "error rate")
 
 
-def tokens(report: TokenReport) -> list[Row]:
+def tokens(report: TokenReport) -> list[TableRow]:
     """Return (group, then the columns TOKEN_HEADS): all lines, languages, subsets."""
     groups = {"all": report.total, **report.by_language}
     groups |= {
@@ -214,7 +214,7 @@ def tokens(report: TokenReport) -> list[Row]:
     ]
 
 
-def classes_by(groups: Mapping[str, Group]) -> list[Row]:
+def classes_by(groups: Mapping[str, Group]) -> list[TableRow]:
     """Return (name, lines, then the count of each class) of each group."""
     return [
         (name, f"{group.lines:,}", *(str(group.classes[c.value]) for c in FAILURES))
@@ -222,9 +222,9 @@ def classes_by(groups: Mapping[str, Group]) -> list[Row]:
     ]
 
 
-def confusion_rows(found: Sequence[Confusion]) -> list[Row]:
+def confusion_rows(found: Sequence[Confusion]) -> list[TableRow]:
     """Return (reference, hypothesis, times) of confusions, with code points."""
-    rows: list[Row] = []
+    rows: list[TableRow] = []
     for confusion in found:
         times = f"{confusion.count:,}"
         if confusion.of:
@@ -239,9 +239,9 @@ def _quoted(characters: str) -> str:
     return "ε"
 
 
-def characters(scores: Sequence[CharacterScore]) -> list[Row]:
+def characters(scores: Sequence[CharacterScore]) -> list[TableRow]:
     """Return (character or kind, occurrences in the references, precision, recall, F1)."""
-    rows: list[Row] = []
+    rows: list[TableRow] = []
     for score in scores:
         is_character = len(score.name) == 1
         if is_character:
@@ -262,9 +262,9 @@ def coverage_note(found: Calibration) -> str:
     return f"Lines that can be accepted unchecked, by the share of wrong ones among them: {kept}."
 
 
-def worst_lines(scores: Sequence[LineScore]) -> list[Row]:
+def worst_lines(scores: Sequence[LineScore]) -> list[TableRow]:
     """Return (id, class, edits, both texts with their differences marked) of lines."""
-    rows: list[Row] = []
+    rows: list[TableRow] = []
     for score in scores:
         difference = marked_difference(score.result.reference, score.result.hypothesis)
         edits = str(score.edits[HEADLINE].distance)
@@ -299,11 +299,11 @@ ABLATION_HEADS = (
 
 def ablations(
     first: str, total: Group, others: Sequence[tuple[str, Group, Comparison, int]]
-) -> list[Row]:
+) -> list[TableRow]:
     """Return the columns ABLATION_HEADS of the first decoder and of (name, figures, comparison,
     lines with another text) of the others.
     """
-    rows: list[Row] = [(first, *_decoder_figures(total), "", "", "", "", "")]
+    rows: list[TableRow] = [(first, *_decoder_figures(total), "", "", "", "", "")]
     for name, group, found, differing in others:
         rows.append(
             (
@@ -342,7 +342,7 @@ def smallest_note(found: Comparison) -> str:
     )
 
 
-def comparison(found: Comparison, unit: str = "documents") -> list[Row]:
+def comparison(found: Comparison, unit: str = "documents") -> list[TableRow]:
     """Return (figure, other, this, difference, verdict) of a comparison. `unit` is what the test
     goes by where that is not lines.
     """

@@ -16,7 +16,7 @@ from rapidfuzz.distance import Levenshtein, Postfix, Prefix
 
 from nordocr_cli.metrics.text import DIGIT, canonical
 
-VERSION = 1
+TAXONOMY_VERSION = 1
 
 # Thresholds of version 1. They travel in every report.
 EDGE_MIN_MATCHED = 0.3  # an edge class needs this share of the longer text to be read
@@ -107,7 +107,7 @@ FLAGS: dict[str, str] = {
 def thresholds() -> dict[str, Any]:
     """Return the version and every threshold, for a report."""
     return {
-        "taxonomy": VERSION,
+        "taxonomy": TAXONOMY_VERSION,
         "edge_min_matched": EDGE_MIN_MATCHED,
         "edge_max_residual": EDGE_MAX_RESIDUAL,
         "edge_min_gap": EDGE_MIN_GAP,

@@ -49,7 +49,7 @@ class SvtrSize:
     convolves: bool = False
 
 
-SIZES = {
+SVTR_SIZES = {
     "tiny": SvtrSize((64, 128, 256), (3, 6, 3), 6),
     "small": SvtrSize((96, 192, 256), (3, 6, 6), 8),
     "base": SvtrSize((128, 256, 384), (3, 6, 9), 8),
@@ -194,7 +194,7 @@ class SVTRBackbone(nn.Module):
 
     def __init__(self, model: SvtrModel) -> None:
         super().__init__()
-        size, window = SIZES[model.size], model.local_window
+        size, window = SVTR_SIZES[model.size], model.local_window
         rates = drop_rates(model.drop_path, sum(size.depths))
         local = "C" if size.convolves else "L"
         mixers = iter(local * size.local + "G" * (sum(size.depths) - size.local))
@@ -317,7 +317,7 @@ class Svtr(CtcNetwork):
         self.keeps_rows = model.head == "rctc"
         self.decoder: nn.Module
         if self.keeps_rows:
-            self.decoder = RctcHead(SIZES[model.size].dims[2], num_classes)
+            self.decoder = RctcHead(SVTR_SIZES[model.size].dims[2], num_classes)
         else:
             self.decoder = CtcHead(model.out_channels, num_classes)
 

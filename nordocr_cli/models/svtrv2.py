@@ -37,7 +37,7 @@ class Svtrv2Size:
     stages: tuple[str, str, str]
 
 
-SIZES = {
+SVTRV2_SIZES = {
     "tiny": Svtrv2Size((64, 128, 256), ("CCC", "CCCFGGG", "GGG")),
     "small": Svtrv2Size((96, 192, 384), ("CCC", "CCCFGGG", "GGG")),
     "base": Svtrv2Size((128, 256, 384), ("CCCCCC", "CCFGGGG", "GGGGGG")),
@@ -276,7 +276,7 @@ class SvtrV2(CtcNetwork):
 
     def __init__(self, model: SvtrV2Model, num_classes: int) -> None:
         super().__init__(model)
-        size = SIZES[model.size]
+        size = SVTRV2_SIZES[model.size]
         self.dim = size.dims[2]
         plain = model.head == "ctc"
         self.encoder = Encoder(size, model.drop_path, last_stage=plain)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from nordocr_cli.artifact.contract import (
-    SCHEMA,
+    CONTRACT_SCHEMA,
     Contract,
     contract_from_metadata,
     schema_of,
@@ -107,7 +107,7 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], Contract]:
             f"{path} is damaged: its tensors are not those that were written; copy or make it again"
         )
     found = weights_digest(_entries(state, path), metadata)
-    require_weights_digest(found, metadata, schema_of(metadata), SCHEMA, path)
+    require_weights_digest(found, metadata, schema_of(metadata), CONTRACT_SCHEMA, path)
     _require_finite(state, str(path))
     return {
         key: t.float() if t.is_floating_point() else t for key, t in state.items()

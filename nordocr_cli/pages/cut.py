@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nordocr_cli.errors import DataError
-from nordocr_cli.pages.outline import CROPS, Crop, Outline, direction
+from nordocr_cli.pages.outline import Crop, Outline, direction
+from nordocr_cli.pixels import Pixels
 from nordocr_cli.records import Box
 
-__all__ = ["CROPS", "Crop", "Pixels", "crop_box", "cut_line", "cut_size"]
+__all__ = ["Crop", "crop_box", "cut_line", "cut_size"]
 
-Pixels = NDArray[np.uint8]  # (height, width, 3) RGB, or (height, width) gray
 
 # Outlines are drawn close to the ink: letters must not lose their edge pixels where neighbours are
 # masked.

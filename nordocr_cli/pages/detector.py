@@ -18,8 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nordocr_cli.errors import ArtifactError, MissingBackendError
-
-Pixels = NDArray[np.uint8]
+from nordocr_cli.pixels import Pixels
 
 # Values of PaddleOCR's and RapidOCR's post-processing for this network.
 MAP_THRESHOLD = 0.3  # a pixel of the map above it is text

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from nordocr_cli.pages.cut import Pixels, cut_line
+from nordocr_cli.pages.cut import cut_line
 from nordocr_cli.pages.detector import TextBox, TextDetector
 from nordocr_cli.pages.ink import (
     gray_of,
@@ -22,8 +22,9 @@ from nordocr_cli.pages.ink import (
 )
 from nordocr_cli.pages.leaders import Leader, find_leaders, painted_over
 from nordocr_cli.pages.order import Span, paragraphs_of, reading_order, rows_of
-from nordocr_cli.pages.outline import Outline, Point
-from nordocr_cli.records import Recognition
+from nordocr_cli.pages.outline import Outline
+from nordocr_cli.pixels import Pixels
+from nordocr_cli.records import Point, Recognition
 
 Read = Callable[[Sequence[Pixels]], Sequence[Recognition]]  # reads cut lines
 

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Pixels = NDArray[np.uint8]
+from nordocr_cli.pixels import Pixels
 
 # Ink is darker than the mean around it by this much (of 255). The square must be wider than bold
 # strokes, or they hollow out.

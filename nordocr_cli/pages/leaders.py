@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nordocr_cli.pages.ink import Pixels
+from nordocr_cli.pixels import Pixels
 
 Areas = NDArray[np.int32]  # (N, 5), see `ink_areas`
 

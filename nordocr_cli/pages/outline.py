@@ -13,13 +13,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from nordocr_cli.records import Box
+from nordocr_cli.records import Box, Point
 
 Crop = Literal[
     "outline", "box"
 ]  # how a line is cut: along its outline, or the box around it
-CROPS: tuple[Crop, ...] = ("outline", "box")
-Point = tuple[float, float]  # (x, y) in pixels of the page
+CROP_RULES: tuple[Crop, ...] = ("outline", "box")
 
 # PaddleOCR turns a quadrilateral this many times as high as wide by a quarter before it is read.
 _TALL = 1.5

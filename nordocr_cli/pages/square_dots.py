@@ -10,14 +10,12 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from nordocr_cli.limits import MAX_PAGE_PIXELS
 from nordocr_cli.pages.finder import LineFinder, PageLines, Read
 from nordocr_cli.pages.outline import Outline
+from nordocr_cli.pixels import Pixels
 from nordocr_cli.records import Resolution
-
-Pixels = NDArray[np.uint8]  # (height, width, 3) RGB, or (height, width) gray
 
 # Up to this ratio of the resolutions dots count as square.
 _SQUARE = 1.1

@@ -23,7 +23,7 @@ from nordocr_cli.records import Recognition
 from nordocr_cli.runtime.protocols import Image, Runner
 
 # decode_greedy, or a function with the same signature
-Decoder = Callable[..., Sequence[Recognition]]
+DecodeFunction = Callable[..., Sequence[Recognition]]
 
 HOST_RESAMPLER: Resampler = "corner-bilinear"
 HOST_BATCH = 64  # lines per batch when the model's profile names no engine
@@ -44,7 +44,7 @@ class PaddedRecognizer:
         max_batch: int,
         *,
         host_decoding: bool = False,
-        decode: Decoder = decode_greedy,
+        decode: DecodeFunction = decode_greedy,
     ) -> None:
         if runner.contract.decoding != "ctc":
             raise UsageError(
@@ -113,7 +113,7 @@ def as_served(runner: Runner, max_batch: int | None = None) -> PaddedRecognizer:
     return PaddedRecognizer(runner, geometry, batch, host_decoding=True)
 
 
-def padded(runner: Runner, decode: Decoder = decode_greedy) -> PaddedRecognizer:
+def padded(runner: Runner, decode: DecodeFunction = decode_greedy) -> PaddedRecognizer:
     """Return a recognizer that reads lines in padded batches of any size and otherwise follows the
     contract.
     """

@@ -27,7 +27,7 @@ from nordocr_cli.records import Recognition
 from nordocr_cli.runtime.backends.tesseract.engine import find_best_tesseract
 from nordocr_cli.runtime.backends.tesseract.recognizer import TesseractRecognizer
 from nordocr_cli.runtime.device import parse_device
-from nordocr_cli.runtime.padded import Decoder, as_served, padded
+from nordocr_cli.runtime.padded import DecodeFunction, as_served, padded
 from nordocr_cli.runtime.protocols import Image, Recognizer, Runner
 from nordocr_cli.runtime.runners import (
     RunnerOptions,
@@ -66,7 +66,7 @@ class RunnerRecognizer:
         self,
         runner: Runner,
         max_batch_columns: int = MAX_BATCH_COLUMNS,
-        decode: Decoder | None = None,
+        decode: DecodeFunction | None = None,
     ) -> None:
         self.runner = runner
         self.decode = decode or greedy_decoder(runner.contract.decoding)
@@ -257,7 +257,7 @@ def contract_of(recognizer: Recognizer) -> Contract | None:
 
 def contract_decoder(
     contract: Contract, decoder: str = AUTO, language: LanguageModel | None = None
-) -> Decoder:
+) -> DecodeFunction:
     """Return what decodes a network's output with `auto`, `greedy` or `language` (see
     resolved_decoder). `language` is a language model of one's own in place of the contract's; where
     the contract names none either, it is the one that ships.

@@ -12,9 +12,9 @@ import torch
 from nordocr_cli.atomic import replacing, sha256_of, write_text
 from nordocr_cli.errors import ArtifactError, UsageError
 from nordocr_cli.profile import flatten
-from nordocr_cli.training.runlog import LAST, STATE, STATE_SHA256
+from nordocr_cli.training.runlog import LAST, STATE_FILE, STATE_SHA256
 
-SCHEMA = 1
+STATE_SCHEMA = 1
 
 # A resumed run may change these: they affect what is written and how fast, not what is learned.
 FREE_ON_RESUME = frozenset(
@@ -34,10 +34,10 @@ def save_state(folder: Path, payload: Mapping[str, Any]) -> None:
     """Write `state.pt` and its hash so that a kill at any moment leaves a pair that loads. Raises
     DataError on a full disk.
     """
-    target = folder / STATE
+    target = folder / STATE_FILE
     # torch's own writer reports a full disk as a RuntimeError about positions
     content = io.BytesIO()
-    torch.save({"schema": SCHEMA, **payload}, content)
+    torch.save({"schema": STATE_SCHEMA, **payload}, content)
     with replacing(target) as temporary:
         temporary.write_bytes(content.getbuffer())
         # While the file is renamed, the sidecar holds both hashes: whichever file a crash leaves,
@@ -51,13 +51,13 @@ def load_state(folder: Path) -> dict[str, Any]:
     """Read `state.pt` onto the CPU. Raises ArtifactError when it is damaged or of another
     schema.
     """
-    path = folder / STATE
+    path = folder / STATE_FILE
     recorded = _recorded(folder)
     if not recorded:
         raise ArtifactError(
-            f"{folder / STATE_SHA256} is missing or empty, without which a damaged {STATE} cannot"
-            f" be recognized; copy it too (`sha256sum` of a {STATE} that you trust creates it), or"
-            f" start a new run with --load {folder / LAST}"
+            f"{folder / STATE_SHA256} is missing or empty, without which a damaged {STATE_FILE}"
+            f" cannot be recognized; copy it too (`sha256sum` of a {STATE_FILE} that you trust"
+            f" creates it), or start a new run with --load {folder / LAST}"
         )
     if sha256_of(path) not in recorded:
         raise ArtifactError(
@@ -65,10 +65,10 @@ def load_state(folder: Path) -> dict[str, Any]:
             f" --load {folder / LAST}"
         )
     state = torch.load(path, map_location="cpu", weights_only=True)
-    if state.get("schema") != SCHEMA:
+    if state.get("schema") != STATE_SCHEMA:
         raise ArtifactError(
-            f"{path}: state schema {state.get('schema')!r}; this nordocr reads {SCHEMA}. Use --load"
-            f" {folder / LAST}"
+            f"{path}: state schema {state.get('schema')!r}; this nordocr reads {STATE_SCHEMA}. Use"
+            f" --load {folder / LAST}"
         )
     return dict(state)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from nordocr_cli.atomic import write_bytes
 from nordocr_cli.extras import load_matplotlib
-from nordocr_cli.training.runlog import CURVES, read_metrics
+from nordocr_cli.training.runlog import CURVES_FILE, read_metrics
 
 _LOG_FROM = 4.0  # a range this wide is drawn logarithmically
 _BLUE, _RED, _GRAY = "#30638e", "#d1495b", "#8d99ae"
@@ -61,8 +61,8 @@ def draw_curves(folder: Path) -> Path | None:
     )
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=100)
-    write_bytes(folder / CURVES, buffer.getvalue())
-    return folder / CURVES
+    write_bytes(folder / CURVES_FILE, buffer.getvalue())
+    return folder / CURVES_FILE
 
 
 def _draw_loss(axes: Any, train: Sequence[dict[str, Any]], skipped: Sequence[int]) -> None:

@@ -30,7 +30,7 @@ from nordocr_cli.training.ema import Ema
 from nordocr_cli.training.evaluation import Scores, evaluate_batches
 from nordocr_cli.training.malloc import give_memory_back
 from nordocr_cli.training.reporting import Reporter
-from nordocr_cli.training.runlog import BEST, LAST, STATE, RunLog
+from nordocr_cli.training.runlog import BEST, LAST, STATE_FILE, RunLog
 from nordocr_cli.training.schedule import learning_rate
 from nordocr_cli.training.state import RunLimits, TrainState, seconds_left
 from nordocr_cli.training.step import Stepper, StepResult
@@ -396,7 +396,7 @@ class Trainer:
             with suppress(DataError):  # the full disk that is reported already
                 self.save()
         folder = self.job.folder
-        if not (folder / STATE).is_file():
+        if not (folder / STATE_FILE).is_file():
             return "nothing was saved yet; start again when that is fixed"
         return (
             f"step {self._saved_step:,} is saved; when that is fixed, continue with: nordocr train"

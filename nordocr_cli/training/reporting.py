@@ -17,7 +17,7 @@ from nordocr_cli.metrics.text import marked_difference
 from nordocr_cli.progress import Progress
 from nordocr_cli.training.curves import can_draw, draw_curves
 from nordocr_cli.training.evaluation import Scores, worst_table
-from nordocr_cli.training.runlog import CURVES, WORST, RunLog
+from nordocr_cli.training.runlog import CURVES_FILE, WORST_FILE, RunLog
 from nordocr_cli.training.sample_sheet import sample_sheet, sheet_font
 from nordocr_cli.training.state import TrainState, duration
 from nordocr_cli.training.usage import (
@@ -57,7 +57,7 @@ class Reporter:
         self._font: ImageFont.FreeTypeFont | None = None
         if not can_draw():
             progress.note(
-                f"{CURVES} is not drawn: it needs matplotlib, {install_line('train')}"
+                f"{CURVES_FILE} is not drawn: it needs matplotlib, {install_line('train')}"
             )
 
     def show(
@@ -148,7 +148,7 @@ class Reporter:
             f"step {state.step:,}: CER {scores.cer:.2%}, exact {scores.exact:.1%} of"
             f" {scores.lines:,} lines in {scores.seconds:.0f} s{suffix}"
         )
-        write_text(self.folder / WORST, worst_table(state.step, scores.worst))
+        write_text(self.folder / WORST_FILE, worst_table(state.step, scores.worst))
         for line in scores.worst[:_WORST_SHOWN]:
             marked = marked_difference(line.reference, line.hypothesis)
             if len(marked) > _MAX_DIFFERENCE:

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 BEST, LAST, BEST_FP16 = "best.safetensors", "last.safetensors", "best.fp16.safetensors"
-STATE, STATE_SHA256 = "state.pt", "state.pt.sha256"
-RUN, METRICS, WORST, CURVES, BOARD = (
+STATE_FILE, STATE_SHA256 = "state.pt", "state.pt.sha256"
+RUN_FILE, METRICS_FILE, WORST_FILE, CURVES_FILE, BOARD_FOLDER = (
     "run.json",
     "metrics.jsonl",
     "worst.tsv",
@@ -104,13 +104,13 @@ def require_run_folder(folder: Path) -> Path:
             f"--resume {folder}: no such run folder (to start from weights in a new run use --load"
             " FILE)"
         )
-    if not (folder / STATE).is_file():
+    if not (folder / STATE_FILE).is_file():
         if not (folder / LAST).is_file() and not (folder / BEST).is_file():
             raise UsageError(
                 f"--resume {folder}: nothing was saved there yet; start it again, in another folder"
             )
         raise UsageError(
-            f"--resume {folder}: holds no {STATE}; it cannot be resumed. Start a new run with"
+            f"--resume {folder}: holds no {STATE_FILE}; it cannot be resumed. Start a new run with"
             f" --load {folder}"
         )
     return folder
@@ -133,7 +133,7 @@ class RunLog:
 
         self.folder = folder
         self._held = _hold(folder)
-        earlier = read_run(folder) if (folder / RUN).is_file() else {}
+        earlier = read_run(folder) if (folder / RUN_FILE).is_file() else {}
         sessions = [
             *earlier.get("sessions", []),
             {"started": _now(), "argv": sys.argv[1:], "from_step": step},
@@ -148,14 +148,16 @@ class RunLog:
                 **earlier.get("wandb", {}),
                 "project": wandb_project,
             }
-        write_json(folder / RUN, self.facts)
-        metrics = folder / METRICS
+        write_json(folder / RUN_FILE, self.facts)
+        metrics = folder / METRICS_FILE
         if metrics.exists():
             kept = [line for line in _lines(metrics) if _step_of(line) <= step]
             write_text(metrics, "".join(line + "\n" for line in kept))
         with self._reporting_full_disk():
             self._metrics = open(metrics, "ab", buffering=0)  # noqa: SIM115 - closed in close()
-            self._board = Board(folder / BOARD, purge_step=step + 1 if step else None)
+            self._board = Board(
+                folder / BOARD_FOLDER, purge_step=step + 1 if step else None
+            )
         self._wandb: WandbBoard | None = None
         if wandb_project:
             self._wandb = WandbBoard(
@@ -228,7 +230,7 @@ class RunLog:
     def update(self, **facts: Any) -> None:
         """Put facts into run.json now."""
         self.facts |= facts
-        write_json(self.folder / RUN, self.facts)
+        write_json(self.folder / RUN_FILE, self.facts)
 
     def close(self) -> None:
         """Close the files, and note in run.json that this session has ended."""
@@ -238,7 +240,7 @@ class RunLog:
             self._wandb.close()
         self.facts["sessions"][-1]["ended"] = _now()
         with suppress(DataError):  # the full disk that ended the run is reported already
-            write_json(self.folder / RUN, self.facts)
+            write_json(self.folder / RUN_FILE, self.facts)
         if self._held is not None:
             os.close(self._held)
 
@@ -270,7 +272,7 @@ def _hold(folder: Path) -> int | None:
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """Return the lines of a run's metrics.jsonl, those of its current session completely."""
-    return [parse_json(line) for line in _lines(folder / METRICS)]
+    return [parse_json(line) for line in _lines(folder / METRICS_FILE)]
 
 
 def _lines(metrics: Path) -> list[str]:
@@ -283,13 +285,13 @@ def _lines(metrics: Path) -> list[str]:
 def read_run(folder: Path) -> dict[str, Any]:
     """Read run.json. Raises ArtifactError when it is missing or damaged."""
     try:
-        facts = read_json(folder / RUN, "record of a run")
+        facts = read_json(folder / RUN_FILE, "record of a run")
         if not isinstance(facts, dict):
             raise ValueError("not a JSON object")
         return facts
     except (UsageError, DataError, ValueError) as error:
         raise ArtifactError(
-            f"{folder / RUN} is not readable ({error}); start a new run with --load {folder}"
+            f"{folder / RUN_FILE} is not readable ({error}); start a new run with --load {folder}"
         ) from error
 
 

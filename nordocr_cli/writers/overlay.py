@@ -10,8 +10,9 @@ import cv2
 import numpy as np
 
 from nordocr_cli.charset import NORDIC
+from nordocr_cli.pixels import Pixels
 from nordocr_cli.printable import caption
-from nordocr_cli.writers.read_page import Pixels, ReadLine, ReadPage, quad_of
+from nordocr_cli.writers.read_page import ReadLine, ReadPage, quad_of
 
 if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont, ImageFont

@@ -14,9 +14,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from nordocr_cli.pages.outline import Point
-from nordocr_cli.records import Resolution
-from nordocr_cli.writers.read_page import Pixels, ReadPage, Word, quad_of
+from nordocr_cli.pixels import Pixels
+from nordocr_cli.records import Point, Resolution
+from nordocr_cli.writers.read_page import ReadPage, Word, quad_of
 
 _POINTS_PER_INCH = 72
 _UNKNOWN = Resolution(300.0, 300.0)  # of a page whose file does not say

@@ -7,12 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from nordocr_cli.pages.outline import Outline, Point
-from nordocr_cli.records import Box, Recognition, Resolution
-
-Pixels = NDArray[np.uint8]
+from nordocr_cli.pages.outline import Outline
+from nordocr_cli.pixels import Pixels
+from nordocr_cli.records import Box, Point, Recognition, Resolution
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,8 @@ def test_lines_of_fax_pages_have_their_shape(lines_of, fax, tmp_path):
 
 
 def test_bench_places_the_lines_of_fax_pages_on_the_page(fax):
-    lines = collect_lines([], None, fax, regions=None, limit=None, progress=SILENT)
+    request = BenchRequest(models=(), document=fax)
+    lines = collect_lines(request, regions=None, contracts={}, progress=SILENT)
 
     (page,) = lines.pages
     first, second = (region.box for region in page.regions)

@@ -8,7 +8,7 @@ import pytest
 from nordocr_cli.artifact.shipped import SHIPPED
 from nordocr_cli.charset import NORDIC
 from nordocr_cli.decode.language import shipped_language_model
-from nordocr_cli.decode.ngrams import END, count_ngrams, read_ngrams
+from nordocr_cli.decode.ngrams import LINE_END, count_ngrams, read_ngrams
 from nordocr_cli.errors import ArtifactError, DataError, UsageError
 
 ALPHABET = " ablåm0."
@@ -28,7 +28,7 @@ def context_of(ngrams, text):
 
 
 def probability(ngrams, context, character):
-    number = END if character == "" else ngrams.number_of(character)
+    number = LINE_END if character == "" else ngrams.number_of(character)
     return math.exp(ngrams.score(context_of(ngrams, context), number)) / len(
         ngrams.alphabet
     )
@@ -143,7 +143,7 @@ def test_the_shipped_model_prefers_nordic_words():
 
     def total(text):
         context, score = ngrams.beginning, 0.0
-        for number in [*map(ngrams.number_of, text), END]:
+        for number in [*map(ngrams.number_of, text), LINE_END]:
             score += ngrams.score(context, number)
             context = ngrams.extended(context, number) if number else context
         return score

@@ -10,7 +10,7 @@ from nordocr_cli.charset import NORDIC
 from nordocr_cli.deploy.bf16 import fp32_twin
 from nordocr_cli.deploy.onnx_export import in_torch, reference, to_onnx
 from nordocr_cli.deploy.parity import (
-    Point,
+    ParityPoint,
     check_parity,
     make_cases,
     open_file,
@@ -120,7 +120,9 @@ def test_fp16_must_agree_on_the_best_class(tmp_path):
 def test_worst_is_relative_to_what_was_allowed():
     from nordocr_cli.deploy.parity import Parity
 
-    parity = Parity((Point(1, 32, 8, 0.1, 1.0, 1.0), Point(2, 64, 16, 0.01, 0.5, 0.02)))
+    parity = Parity(
+        (ParityPoint(1, 32, 8, 0.1, 1.0, 1.0), ParityPoint(2, 64, 16, 0.01, 0.5, 0.02))
+    )
     assert str(parity.worst) == "2x64 px"
     assert np.isclose(parity.agreement, 16 / 24)
 

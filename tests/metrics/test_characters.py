@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nordocr_cli.metrics.characters import KINDS, kind_of, score_characters
+from nordocr_cli.metrics.characters import CHARACTER_KINDS, kind_of, score_characters
 from nordocr_cli.metrics.text import canonical, count_edits
 
 texts = st.text(alphabet="aåÅ1 .é\u0301½", max_size=10).map(canonical)
@@ -70,5 +70,5 @@ def test_counts_are_those_of_the_texts(pairs):
         sum(getattr(s, f) for s in found.each) == sum(getattr(s, f) for s in found.kinds)
         for f in ("hits", "missed")
     )
-    assert {s.name for s in found.kinds} <= set(KINDS)
+    assert {s.name for s in found.kinds} <= set(CHARACTER_KINDS)
     json.dumps(found.to_json(), allow_nan=False)

@@ -130,7 +130,7 @@ def little(request, monkeypatch):
     have.
     """
     monkeypatch.setitem(
-        svtrv2.SIZES, "tiny", svtrv2.Svtrv2Size((32, 32, 64), ("C", "CFG", "G"))
+        svtrv2.SVTRV2_SIZES, "tiny", svtrv2.Svtrv2Size((32, 32, 64), ("C", "CFG", "G"))
     )
     return NETWORKS[request.param]
 

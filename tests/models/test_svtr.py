@@ -13,7 +13,7 @@ from nordocr_cli.core.export.run import export
 from nordocr_cli.geometry import out_length
 from nordocr_cli.models.merging import SVTRMerging
 from nordocr_cli.models.registry import build_model
-from nordocr_cli.models.svtr import SIZES, LocalMixer, SvtrSize, stretched_positions
+from nordocr_cli.models.svtr import SVTR_SIZES, LocalMixer, SvtrSize, stretched_positions
 from nordocr_cli.models.weights import load_model, save_weights
 from nordocr_cli.profile import load_profile, profile_to_json
 from nordocr_cli.settings import SvtrModel
@@ -52,7 +52,7 @@ def shallow(monkeypatch):
     """One block or two in each stage, in half the channels, both kinds of mixing and both merges
     among them.
     """
-    monkeypatch.setitem(SIZES, "tiny", SvtrSize((32, 64, 128), (1, 2, 1), 2))
+    monkeypatch.setitem(SVTR_SIZES, "tiny", SvtrSize((32, 64, 128), (1, 2, 1), 2))
 
 
 @pytest.fixture(scope="module")

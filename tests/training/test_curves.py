@@ -8,8 +8,8 @@ import pytest
 from nordocr_cli.errors import UsageError
 from nordocr_cli.training.curves import draw_curves
 from nordocr_cli.training.runlog import (
-    CURVES,
-    METRICS,
+    CURVES_FILE,
+    METRICS_FILE,
     RunLog,
     new_run_folder,
     read_metrics,
@@ -19,9 +19,9 @@ pytest.importorskip("matplotlib")
 
 
 def test_a_run_without_a_logged_step_has_no_picture(tmp_path):
-    (tmp_path / METRICS).touch()
+    (tmp_path / METRICS_FILE).touch()
     assert draw_curves(tmp_path) is None
-    assert not (tmp_path / CURVES).exists()
+    assert not (tmp_path / CURVES_FILE).exists()
 
 
 def test_a_row_id_does_not_end_a_line_of_the_log(tmp_path):
@@ -61,7 +61,7 @@ def test_a_logged_step_is_drawn(tmp_path):
         "lines_per_s": 40.0,
         "data_wait": 0.01,
     }
-    (tmp_path / METRICS).write_text(json.dumps(row) + "\n")
+    (tmp_path / METRICS_FILE).write_text(json.dumps(row) + "\n")
     drawn = draw_curves(tmp_path)
     assert drawn is not None
     assert drawn.read_bytes().startswith(b"\x89PNG")
@@ -77,7 +77,7 @@ def test_a_run_that_reads_all_lines_right_is_drawn_without_a_warning(tmp_path):
         "empty": 0.0,
         "seconds": 1.0,
     }
-    (tmp_path / METRICS).write_text(json.dumps(row) + "\n")
+    (tmp_path / METRICS_FILE).write_text(json.dumps(row) + "\n")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert draw_curves(tmp_path) is not None

@@ -18,7 +18,7 @@ from nordocr_cli.progress import Progress
 if TYPE_CHECKING:
     from nordocr_cli.runtime.protocols import Image
 
-LINES = "lines.jsonl"
+LINES_FILE = "lines.jsonl"
 _SHOWN_SCANS = 3  # of a message
 _MIN_HEIGHT_PX = 8  # lower pieces hold no letters
 LABEL_SUFFIXES = (".jsonl", ".tsv", ".csv", ".lmdb")
@@ -64,13 +64,13 @@ def write_lines(
             " page.png` shows what is found on a page"
         )
     lines = (json.dumps(asdict(line), ensure_ascii=False) + "\n" for line in found)
-    write_text(folder / LINES, "".join(lines))
+    write_text(folder / LINES_FILE, "".join(lines))
     return found
 
 
 def read_found_lines(folder: Path) -> list[FoundLine]:
     """Read the list that `write_lines` wrote."""
-    path = folder / LINES
+    path = folder / LINES_FILE
     try:
         found = [FoundLine(**row) for _, row in read_json_lines(path)]
     except TypeError as error:

@@ -15,7 +15,12 @@ from nordocr_cli.atomic import make_folder, write_bytes, write_json, write_text
 from nordocr_cli.compare.agreement import agreement
 from nordocr_cli.core.adapt.agreement import LabelChoice, LineReadings, choose_labels
 from nordocr_cli.core.adapt.engines import OWN, VLM, VlmRecognizer, open_labelling_engine
-from nordocr_cli.core.adapt.lines import LINES, FoundLine, read_found_lines, write_lines
+from nordocr_cli.core.adapt.lines import (
+    LINES_FILE,
+    FoundLine,
+    read_found_lines,
+    write_lines,
+)
 from nordocr_cli.core.adapt.plan import AdaptPlan
 from nordocr_cli.core.adapt.questions import read_answers, write_questions
 from nordocr_cli.core.adapt.result import AdaptResult
@@ -31,7 +36,7 @@ if TYPE_CHECKING:
     from nordocr_cli.records import Recognition
     from nordocr_cli.runtime.protocols import Recognizer
 
-LABELS, ASK, STATE, REQUEST = "labels.jsonl", "ask.tsv", "adapt.json", "request.json"
+LABELS, ASK, ADAPT_FILE, REQUEST = "labels.jsonl", "ask.tsv", "adapt.json", "request.json"
 # Agreement is a weak judge, so that fewer of the labels are held out than in a fine-tuning.
 _VAL_SHARE = 0.1
 _READ_AGAIN = "delete it and run the same command again, which reads these lines again"
@@ -96,7 +101,7 @@ def run_adapt(
         unconfirmed=choice.unconfirmed,
         finetuned=finetuned,
     )
-    write_json(folder / STATE, result.to_json())
+    write_json(folder / ADAPT_FILE, result.to_json())
     return result
 
 
@@ -143,7 +148,7 @@ def _claim_folder(plan: AdaptPlan) -> None:
     }
     file = folder / REQUEST
     if not file.is_file():
-        has_lines = (folder / "lines" / LINES).is_file()
+        has_lines = (folder / "lines" / LINES_FILE).is_file()
         if folder.is_dir() and any(folder.iterdir()) and not has_lines:
             raise UsageError(
                 f"-o {folder} is not empty and holds no {REQUEST}; name a new folder"
@@ -164,7 +169,7 @@ def _claim_folder(plan: AdaptPlan) -> None:
 
 def _find_lines(plan: AdaptPlan, progress: Progress) -> list[FoundLine]:
     folder = plan.request.run_dir / "lines"
-    if (folder / LINES).is_file():
+    if (folder / LINES_FILE).is_file():
         progress.note("lines: already found")
         return read_found_lines(folder)
     return write_lines(plan.request.scans, folder, plan.request.threads, progress)

@@ -11,7 +11,7 @@ from nordocr_cli.errors import DataError, UsageError
 from nordocr_cli.limits import read_json
 from nordocr_cli.metrics.significance import Comparison
 
-SCHEMA = "nordocr.bench/1"
+BENCH_SCHEMA = "nordocr.bench/1"
 
 
 class _Record(BaseModel):

@@ -2,9 +2,8 @@
 
 from nordocr_cli.core.bench.result import BenchResult
 from nordocr_cli.metrics.significance import Comparison
-from nordocr_cli.metrics.tables import percent, spread
+from nordocr_cli.metrics.tables import TableRow, percent, spread
 
-Row = tuple[str, ...]
 ROW_HEADS = (
     "model",
     "backend",
@@ -45,7 +44,7 @@ def _percent(value: float | None) -> str:
     return _number(None if value is None else 100 * value, 1, " %")
 
 
-def rows(result: BenchResult) -> list[Row]:
+def rows(result: BenchResult) -> list[TableRow]:
     """Return one row per recognizer; ROW_HEADS names the columns."""
     return [
         (
@@ -65,7 +64,7 @@ def rows(result: BenchResult) -> list[Row]:
     ]
 
 
-def stages(result: BenchResult) -> list[Row]:
+def stages(result: BenchResult) -> list[TableRow]:
     """Return one row per network; STAGE_HEADS names the columns."""
     return [
         (
@@ -90,7 +89,7 @@ def stages(result: BenchResult) -> list[Row]:
     ]
 
 
-def grid(result: BenchResult) -> list[Row]:
+def grid(result: BenchResult) -> list[TableRow]:
     """Return one row per shape; GRID_HEADS names the columns."""
     return [
         (
@@ -106,7 +105,7 @@ def grid(result: BenchResult) -> list[Row]:
     ]
 
 
-def verdicts(result: BenchResult) -> list[Row]:
+def verdicts(result: BenchResult) -> list[TableRow]:
     """Return one row per case that the baseline has too; VERDICT_HEADS names the columns."""
     return [
         (
@@ -120,14 +119,14 @@ def verdicts(result: BenchResult) -> list[Row]:
     ]
 
 
-def accuracy_rows(result: BenchResult) -> list[Row]:
+def accuracy_rows(result: BenchResult) -> list[TableRow]:
     """Return one row per recognizer that is compared with the reference; ACCURACY_HEADS names the
     columns.
     """
     return [_accuracy_row(one.name, one.comparison) for one in result.accuracy]
 
 
-def _accuracy_row(name: str, found: Comparison) -> Row:
+def _accuracy_row(name: str, found: Comparison) -> TableRow:
     exact = found.both_exact + found.only_b_exact
     return (
         name,

@@ -11,7 +11,7 @@ from nordocr_cli.core.bench.result import BenchResult, CaseVerdict
 from nordocr_cli.errors import GateMissed, UsageError
 
 MIN_RUNS = 5
-LEVEL = 0.05
+SIGNIFICANCE_LEVEL = 0.05
 FLOOR = 0.05  # relative; smaller differences come from the machine
 SPREADS = 3.0  # so do differences below this many coefficients of variation of the baseline
 _SAME_MACHINE = ("machine", "processor", "cores", "threads")
@@ -29,7 +29,7 @@ def compare_runs(case: str, before: Sequence[float], now: Sequence[float]) -> Ca
         )
     threshold = max(FLOOR, SPREADS * stdev(before) / mean(before))
     p = mann_whitney(before, now)
-    if p >= LEVEL or abs(change) < threshold:
+    if p >= SIGNIFICANCE_LEVEL or abs(change) < threshold:
         verdict = "no difference shown"
     elif change > 0:
         verdict = "slower"

@@ -21,7 +21,7 @@ from nordocr_cli.data.layouts.readers import read_layout
 from nordocr_cli.errors import UsageError, nearest
 
 ENGINES = ("SVTRv2", "Tesseract")
-CROPS = 1000  # pictures in the report
+REPORT_CROPS = 1000  # pictures in the report
 
 ReferenceKind = Literal["truth", "vlm", "consensus", "none"]
 REFERENCES: tuple[str, ...] = get_args(ReferenceKind)
@@ -95,7 +95,7 @@ class CompareRequest:
     language: str = ""
     threads: int | None = None
     outputs: Outputs = field(default_factory=Outputs)
-    crops: int = CROPS
+    crops: int = REPORT_CROPS
     command: tuple[str, ...] = ()  # the command line, which the result carries
 
     @property

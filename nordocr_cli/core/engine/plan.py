@@ -14,7 +14,7 @@ from nordocr_cli.artifact.probing import read_contract
 from nordocr_cli.deploy.onnx_file import WeightsPrecision, default_onnx_path, fp16_sibling
 from nordocr_cli.errors import ArtifactError, UsageError
 from nordocr_cli.geometry import Geometry
-from nordocr_cli.profile import Profile, load_profile, profile_from_json
+from nordocr_cli.profile import DEFAULT_PROFILE, Profile, load_profile, profile_from_json
 from nordocr_cli.progress import SILENT, Progress
 from nordocr_cli.runtime.backends.tensorrt.builder import Settings, choose_backend
 from nordocr_cli.runtime.backends.tensorrt.engine_file import (
@@ -26,7 +26,6 @@ from nordocr_cli.runtime.backends.tensorrt.gpu_arch import GpuArch, card_of, par
 from nordocr_cli.runtime.backends.tensorrt.trtexec import TrtVersion, trtexec_command
 from nordocr_cli.settings import Engine
 
-DEFAULT_PROFILE = "svtrv2-1024"
 _NARROWEST_PX = 32  # the guide's minimum width: narrower lines are padded to it
 
 

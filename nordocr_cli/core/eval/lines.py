@@ -19,10 +19,10 @@ from nordocr_cli.records import LineResult, LineRow, finite
 
 if TYPE_CHECKING:
     from nordocr_cli.data.manifest_lines import ManifestLines
-    from nordocr_cli.data.resize import Pixels
     from nordocr_cli.data.store import LineStore
     from nordocr_cli.geometry import Resampler
     from nordocr_cli.metrics.recorded import RecordedLine
+    from nordocr_cli.pixels import Pixels
     from nordocr_cli.runtime.protocols import Recognizer
 
 CHECKED_LINES = 100  # by check_batches

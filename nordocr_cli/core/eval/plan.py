@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from nordocr_cli.runtime.protocols import Recognizer
 
 BATCH_SIZE = 256
-CROPS = 500  # lines of the HTML page that get their picture
+WORST_CROPS = 500  # lines of the HTML page that get their picture
 
-Kind = Literal["model", "recorded", "tesseract", "rapidocr"]
+ReaderKind = Literal["model", "recorded", "tesseract", "rapidocr"]
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class EvalRequest:
     output: Path | None = None
     page: Path | None = None
     overlay: Path | None = None
-    crops: int = CROPS
+    crops: int = WORST_CROPS
     resampler: "Resampler | None" = None
     decoder: str = AUTO
     check_batches: bool = False
@@ -74,7 +74,7 @@ class EvalPlan:
     """A request that was checked: what kind of thing reads the lines, and the files to write."""
 
     request: EvalRequest
-    kind: Kind
+    kind: ReaderKind
     writes: tuple[Path, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -146,7 +146,7 @@ def _require_lines(store: Path) -> None:
         raise UsageError(f"no line store {store}: {error}") from None
 
 
-def _require_options_fit(request: EvalRequest, kind: Kind) -> None:
+def _require_options_fit(request: EvalRequest, kind: ReaderKind) -> None:
     if kind != "recorded":
         if request.recognizer is None:
             for decoder in request.decoders:
@@ -163,7 +163,7 @@ def _require_options_fit(request: EvalRequest, kind: Kind) -> None:
         )
 
 
-def _kind_of(model: str) -> Kind:
+def _kind_of(model: str) -> ReaderKind:
     path = Path(model)
     is_result_folder = (path / "eval.json").is_file() and not (
         path / "best.safetensors"
@@ -175,7 +175,7 @@ def _kind_of(model: str) -> Kind:
     spec = parse_spec(model)
     if spec.path:
         return "model"
-    return cast(Kind, spec.backend)
+    return cast(ReaderKind, spec.backend)
 
 
 def parse_resampler(name: str) -> "Resampler":

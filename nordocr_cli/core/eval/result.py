@@ -13,14 +13,13 @@ from nordocr_cli.limits import read_json
 from nordocr_cli.metrics.calibration import Calibration
 from nordocr_cli.metrics.characters import CharacterReport
 from nordocr_cli.metrics.group import Group
-from nordocr_cli.metrics.report import SCHEMA as REPORT_SCHEMA
-from nordocr_cli.metrics.report import Report
+from nordocr_cli.metrics.report import REPORT_SCHEMA, Report
 from nordocr_cli.metrics.result_model import ResultModel
 from nordocr_cli.metrics.score import LineScore
 from nordocr_cli.metrics.significance import Comparison
 from nordocr_cli.metrics.tokens import TokenReport
 
-SCHEMA = "nordocr.eval/2"
+EVAL_SCHEMA = "nordocr.eval/2"
 
 
 class Against(ResultModel):
@@ -194,10 +193,10 @@ def read_result(path: Path) -> EvalFile:
             f"{file} is not a result of `nordocr eval -o` ({type(error).__name__}: {error})"
         ) from error
 
-    if schemas != (SCHEMA, REPORT_SCHEMA):
+    if schemas != (EVAL_SCHEMA, REPORT_SCHEMA):
         raise DataError(
             f"{file} has the format {schemas[0]!r} with {schemas[1]!r}, this nordocr reads"
-            f" {SCHEMA!r} with {REPORT_SCHEMA!r}; score its lines again:"
+            f" {EVAL_SCHEMA!r} with {REPORT_SCHEMA!r}; score its lines again:"
             f" nordocr eval LINES.jsonl -o {path}"
         )
     try:

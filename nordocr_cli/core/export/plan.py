@@ -12,6 +12,7 @@ from nordocr_cli.atomic import refuse_inputs
 from nordocr_cli.core.consumer import config_of, require_consumer_file
 from nordocr_cli.core.import_ import ImportPlan, is_foreign, plan_import
 from nordocr_cli.deploy.onnx_file import (
+    BF16_OPSET,
     default_onnx_path,
     fp16_sibling,
     golden_path,
@@ -21,13 +22,11 @@ from nordocr_cli.deploy.onnx_file import (
 )
 from nordocr_cli.deploy.parity import shapes_to_try
 from nordocr_cli.errors import UsageError, nearest
-from nordocr_cli.profile import Profile, profile_from_json
+from nordocr_cli.profile import DEFAULT_PROFILE, Profile, profile_from_json
 
 # what torch's TorchScript exporter can write, from the pipeline's opset on
 EXPORTER_OPSETS = range(17, 21)
-BF16_OPSET = 22  # of bf16 files: ONNX's convolutions take bf16 from here on
 PRECISIONS = ("fp32", "fp16", "bf16")
-DEFAULT_PROFILE = "svtrv2-1024"  # of another program's checkpoint
 _FP16_CLASSES = 2048  # above it fp16 cannot represent every class number
 MAX_CER_LOSS = 0.5  # percentage points
 

@@ -16,7 +16,14 @@ from nordocr_cli.core.export.plan import ExportPlan
 from nordocr_cli.core.export.result import ExportedFile, ExportResult
 from nordocr_cli.core.import_ import import_checkpoint
 from nordocr_cli.deploy.onnx_file import OnnxFile, contract_path, file_bytes, inspect_onnx
-from nordocr_cli.deploy.parity import Case, Parity, Run, check_parity, make_cases, open_file
+from nordocr_cli.deploy.parity import (
+    Case,
+    Parity,
+    RunNetwork,
+    check_parity,
+    make_cases,
+    open_file,
+)
 from nordocr_cli.deploy.simplify import simplify
 from nordocr_cli.errors import ArtifactError
 from nordocr_cli.progress import SILENT, Progress
@@ -224,7 +231,7 @@ class _Exporter:
 
     def _first_that_passes(
         self, forms: Sequence[_Form], temporary: Path, contract: Contract, name: str
-    ) -> tuple[_Form, OnnxFile, Run, Parity]:
+    ) -> tuple[_Form, OnnxFile, RunNetwork, Parity]:
         """Write the first form that passes every check. Raises ArtifactError when none does."""
         reason = ""
         for number, form in enumerate(forms, start=1):
@@ -249,7 +256,7 @@ class _Exporter:
                 f"{name}: opset {self.plan.opset} was requested, the exporter gave {file.opset}"
             )
 
-    def _parity(self, run: Run, contract: Contract, name: str) -> Parity:
+    def _parity(self, run: RunNetwork, contract: Contract, name: str) -> Parity:
         return check_parity(run, self.cases, contract, name=name, progress=self.progress)
 
     def int8_file(
@@ -302,7 +309,7 @@ class _Exporter:
 
 def _open(
     temporary: Path, model: "onnx.ModelProto", contract: Contract, what: str, threads: int
-) -> Run:
+) -> RunNetwork:
     """Return a function that runs a written file. For a bf16 file it runs the same graph in fp32,
     which ONNX Runtime supports.
     """

@@ -47,7 +47,15 @@ class SetResult:
         return self.cer_after is not None and self.cer_after > self.cer_before
 
 
-COLUMNS = ("lines of", "lines", "CER before", "after", "exact before", "after", "verdict")
+COMPARISON_COLUMNS = (
+    "lines of",
+    "lines",
+    "CER before",
+    "after",
+    "exact before",
+    "after",
+    "verdict",
+)
 
 
 @dataclass(frozen=True)

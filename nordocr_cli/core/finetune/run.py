@@ -38,7 +38,7 @@ from nordocr_cli.progress import SILENT, Progress
 if TYPE_CHECKING:
     from nordocr_cli.core.eval.result import EvalResult
 
-STATE = "finetune.json"
+FINETUNE_FILE = "finetune.json"
 _SCHEMA = 2
 _RESTART = "start again in a new folder"
 _GUARD_LINES = 300
@@ -202,7 +202,7 @@ class FinetuneRun:
     def _train(self) -> dict[str, Any]:
         from nordocr_cli.core.train.request import TrainRequest
         from nordocr_cli.core.train.run import train
-        from nordocr_cli.training.runlog import STATE as TRAIN_STATE
+        from nordocr_cli.training.runlog import STATE_FILE as TRAIN_STATE
 
         folder, request = self.folder / "train", self.request
         if (folder / TRAIN_STATE).is_file():
@@ -336,7 +336,8 @@ class FinetuneRun:
     def _save_state(self) -> None:
         request = asdict(self.request) | {"run_dir": str(self.folder)}
         write_sealed_json(
-            self.folder / STATE, {"schema": _SCHEMA, "request": request, "done": self.done}
+            self.folder / FINETUNE_FILE,
+            {"schema": _SCHEMA, "request": request, "done": self.done},
         )
 
     def _file(self, when: str, name: str) -> Path:
@@ -376,9 +377,9 @@ def run_finetune(
 
     limit_primitive_cache()  # before the first evaluation opens torch
     folder = plan.request.run_dir
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / STATE).is_file():
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / FINETUNE_FILE).is_file():
         raise UsageError(
-            f"-o {folder} is not empty and holds no {STATE}; name a new folder"
+            f"-o {folder} is not empty and holds no {FINETUNE_FILE}; name a new folder"
         )
     return FinetuneRun(plan, progress, stop).run()
 
@@ -387,10 +388,10 @@ def resumed_request(folder: Path) -> FinetuneRequest:
     """Return the request of the fine-tuning in `folder`. Raises UsageError when there is none, and
     ArtifactError when finetune.json is damaged.
     """
-    file = folder / STATE
+    file = folder / FINETUNE_FILE
     if not file.is_file():
         raise UsageError(
-            f"--resume {folder}: no {STATE} there; start with: nordocr finetune DATA"
+            f"--resume {folder}: no {FINETUNE_FILE} there; start with: nordocr finetune DATA"
         )
     saved = _saved(file, "request")
     try:
@@ -402,7 +403,7 @@ def resumed_request(folder: Path) -> FinetuneRequest:
 
 
 def _read_state(folder: Path) -> dict[str, Any]:
-    file = folder / STATE
+    file = folder / FINETUNE_FILE
     if not file.is_file():
         return {}
     return _saved(file, "done")

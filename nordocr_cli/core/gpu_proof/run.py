@@ -27,7 +27,7 @@ from nordocr_cli.errors import UsageError
 from nordocr_cli.limits import read_json
 from nordocr_cli.progress import SILENT, Progress
 
-SCHEMA = "nordocr.gpu-proof/1"
+PROOF_SCHEMA = "nordocr.gpu-proof/1"
 _TINY_LIMIT_S = 900  # a CPU may be busy
 _MINIMUM_S = 5.0  # a step does not begin with less time left
 _FAILED = ("failed", "timed out")
@@ -94,7 +94,7 @@ class _Proof:
         self._deadline = time.monotonic() + 60 * plan.minutes
         self._device = _device(plan.device)
         self.value = {
-            "schema": SCHEMA,
+            "schema": PROOF_SCHEMA,
             "nordocr": nordocr_cli.__version__,
             "began": datetime.now(UTC).isoformat(timespec="seconds"),
             "device": self._device,
@@ -232,7 +232,7 @@ def _finished_steps(plan: ProofPlan, device: str) -> list[dict[str, Any]]:
     if not (plan.resume and plan.output.is_file()):
         return []
     before = read_json(plan.output, "GPU proof")
-    now = {"schema": SCHEMA, "device": device, "tiny": plan.tiny}
+    now = {"schema": PROOF_SCHEMA, "device": device, "tiny": plan.tiny}
     for key, value in now.items():
         if not isinstance(before, dict) or before.get(key) != value:
             raise UsageError(

@@ -12,7 +12,7 @@ from nordocr_cli.errors import DataError, UsageError, nearest
 from nordocr_cli.limits import Limits
 from nordocr_cli.records import STDIN
 
-Layout = Literal["auto", "line", "page", "tesseract"]
+PageLayout = Literal["auto", "line", "page", "tesseract"]
 ResolvedLayout = Literal["line", "page", "tesseract"]
 
 _SORTED_UP_TO = 10_000  # images of a folder; a larger folder is read in its own order
@@ -35,8 +35,8 @@ def resolve_layout(
     Files that were looked at are kept in `contents`. Raises UsageError for
     another name, and for pages and lines in one call.
     """
-    if layout not in get_args(Layout):
-        raise UsageError(f"--layout {layout!r}: {nearest(layout, get_args(Layout))}")
+    if layout not in get_args(PageLayout):
+        raise UsageError(f"--layout {layout!r}: {nearest(layout, get_args(PageLayout))}")
     if layout == "line":
         return "line"
     if layout != "auto":

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from nordocr_cli.core.predict.counts import Counts
 from nordocr_cli.core.predict.doubts import page_doubts
 from nordocr_cli.errors import DataError
-from nordocr_cli.pages.cut import Crop, Pixels, cut_line
+from nordocr_cli.pages.cut import Crop, cut_line
 from nordocr_cli.pages.outline import Outline, outline_of
+from nordocr_cli.pixels import Pixels
 from nordocr_cli.records import Box, Recognition, Resolution
 from nordocr_cli.writers.read_page import ReadLine, ReadPage
 

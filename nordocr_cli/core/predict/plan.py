@@ -13,7 +13,7 @@ from nordocr_cli.data.regions import read_regions
 from nordocr_cli.decode.language import LanguageFiles
 from nordocr_cli.errors import UsageError, nearest
 from nordocr_cli.limits import Limits
-from nordocr_cli.pages.outline import CROPS, Crop
+from nordocr_cli.pages.outline import CROP_RULES, Crop
 from nordocr_cli.records import STDIN
 from nordocr_cli.runtime.device import parse_device
 from nordocr_cli.runtime.specs import (
@@ -68,8 +68,8 @@ class PredictOptions:
         """Return what the model is. Raises UsageError for options that do not go together."""
         if self.wide not in get_args(Wide):
             raise UsageError(f"--wide {self.wide!r}: {nearest(self.wide, get_args(Wide))}")
-        if self.crop not in CROPS:
-            raise UsageError(f"--crop {self.crop!r}: {nearest(self.crop, CROPS)}")
+        if self.crop not in CROP_RULES:
+            raise UsageError(f"--crop {self.crop!r}: {nearest(self.crop, CROP_RULES)}")
         parse_device(self.device)
         spec = parse_spec(self.model_name)
         require_options(spec, self.precision, self.decoder, self.compiled)

@@ -44,7 +44,7 @@ __all__ = [
     "predict",
 ]
 
-Batch = list[tuple[Path, "Image | DataError"]]  # images, or why one cannot be read
+ImageBatch = list[tuple[Path, "Image | DataError"]]  # images, or why one cannot be read
 
 _FIRST_LINES, _LINES_AT_A_TIME = 64, 256
 _PIXELS_AT_A_TIME = 64_000_000
@@ -395,7 +395,7 @@ def _until_done(pages: Iterator[ReadPage], counts: Counts) -> Iterator[ReadPage]
     counts.progress.finish()
 
 
-def _ahead(batches: "Iterator[Batch]") -> "Iterator[Batch]":
+def _ahead(batches: "Iterator[ImageBatch]") -> "Iterator[ImageBatch]":
     """Yield `batches`; the next one is read from disk and decoded while one is worked on."""
     with ThreadPoolExecutor(1) as reader:
         coming = reader.submit(next, batches, None)
@@ -404,11 +404,11 @@ def _ahead(batches: "Iterator[Batch]") -> "Iterator[Batch]":
             yield batch
 
 
-def _batches(files: Iterable[Path], contents: Contents) -> "Iterator[Batch]":
+def _batches(files: Iterable[Path], contents: Contents) -> "Iterator[ImageBatch]":
     """Yield images, or why one cannot be read, as many at a time as a batch sorted by width wants
     and memory holds; few the first time, so that the network begins at once.
     """
-    batch: Batch = []
+    batch: ImageBatch = []
     pixels, most = 0, _FIRST_LINES
     for path in files:
         try:

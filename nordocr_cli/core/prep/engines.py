@@ -15,7 +15,7 @@ from functools import lru_cache
 from itertools import islice
 from typing import Any, Literal, Protocol, TypeVar
 
-from nordocr_cli.core.prep.lines import Outcome, PrepRules, Row, prepare_shard
+from nordocr_cli.core.prep.lines import EntryOutcome, IndexedEntry, PrepRules, prepare_shard
 from nordocr_cli.data.formats import Source, SourceSpec, open_source
 from nordocr_cli.errors import UsageError
 from nordocr_cli.extras import missing
@@ -73,7 +73,9 @@ def _shards_in_order(
 class PrepEngine(Protocol):
     """Runs `prepare_shard` over many rows."""
 
-    def outcomes(self, rules: PrepRules, rows: Iterable[Row]) -> Iterator[Outcome]:
+    def outcomes(
+        self, rules: PrepRules, rows: Iterable[IndexedEntry]
+    ) -> Iterator[EntryOutcome]:
         """Yield what became of each row, in order, not many rows ahead of the caller."""
 
 
@@ -83,10 +85,12 @@ class Threads:
     def __init__(self, sources: Sequence[Source], pool: ThreadPoolExecutor) -> None:
         self._sources, self._pool = sources, pool
 
-    def outcomes(self, rules: PrepRules, rows: Iterable[Row]) -> Iterator[Outcome]:
+    def outcomes(
+        self, rules: PrepRules, rows: Iterable[IndexedEntry]
+    ) -> Iterator[EntryOutcome]:
         """See PrepEngine."""
 
-        def submit(some: Sequence[Row]) -> Future[list[Outcome]]:
+        def submit(some: Sequence[IndexedEntry]) -> Future[list[EntryOutcome]]:
             return self._pool.submit(prepare_shard, self._sources, rules, some)
 
         return _shards_in_order(submit, Future.result, rows, _TOGETHER, _AHEAD)
@@ -132,7 +136,9 @@ class Ray:
         context.enable_progress_bars = False
         context.execution_options.preserve_order = True
 
-    def outcomes(self, rules: PrepRules, rows: Iterable[Row]) -> Iterator[Outcome]:
+    def outcomes(
+        self, rules: PrepRules, rows: Iterable[IndexedEntry]
+    ) -> Iterator[EntryOutcome]:
         """See PrepEngine. Rows reach Ray as pickled shards and outcomes come back pickled: to Ray
         both are bytes.
         """

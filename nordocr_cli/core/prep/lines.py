@@ -22,7 +22,7 @@ from nordocr_cli.records import LineRow
 
 if TYPE_CHECKING:
     from nordocr_cli.data.line_record import EncodedLine
-    from nordocr_cli.data.resize import Pixels
+    from nordocr_cli.pixels import Pixels
 
 # Below these nothing can be read: letters need some six pixels.
 _MINIMUM_HEIGHT_PX, _MINIMUM_WIDTH_PX = 6, 3
@@ -43,9 +43,9 @@ class PreparedLine:
     encoded: "EncodedLine"
 
 
-Row = tuple[int, Entry]  # number of the source, its entry
+IndexedEntry = tuple[int, Entry]  # number of the source, its entry
 # the entry with its text as it is kept, and what became of it
-Outcome = tuple[Entry, LeftOut | PreparedLine]
+EntryOutcome = tuple[Entry, LeftOut | PreparedLine]
 
 
 @dataclass(frozen=True)
@@ -205,10 +205,10 @@ def has_ink(line: "Pixels", cell_contrast: int) -> bool:
 
 
 def prepare_shard(
-    sources: Sequence[Source], rules: PrepRules, rows: Sequence[Row]
-) -> list[Outcome]:
+    sources: Sequence[Source], rules: PrepRules, rows: Sequence[IndexedEntry]
+) -> list[EntryOutcome]:
     """Return what became of some rows, in their order."""
-    outcomes: list[Outcome] = []
+    outcomes: list[EntryOutcome] = []
     for number, entry in rows:
         checked = rules.check(entry)
         if isinstance(checked, LeftOut):

@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from nordocr_cli import __version__, atomic
 from nordocr_cli.core.prep.engines import EngineName, PrepEngine, Ray, Threads, in_order
-from nordocr_cli.core.prep.lines import Outcome, PreparedLine, PrepRules, Row, Selection
+from nordocr_cli.core.prep.lines import (
+    EntryOutcome,
+    IndexedEntry,
+    PreparedLine,
+    PrepRules,
+    Selection,
+)
 from nordocr_cli.core.prep.stats import (
     BAD,
     NOT_IN_STORE,
@@ -316,7 +322,7 @@ class _Run:
         self,
         stopped: "Unfinished",
         rules: PrepRules,
-        rows: Iterator[Row],
+        rows: Iterator[IndexedEntry],
         stores: "_Stores",
     ) -> None:
         for entry, outcome in _outcomes_before(stopped, rules, rows):
@@ -536,8 +542,8 @@ def _stopped_run(
 
 
 def _outcomes_before(
-    stopped: "Unfinished", rules: PrepRules, rows: Iterator[Row]
-) -> Iterator[Outcome]:
+    stopped: "Unfinished", rules: PrepRules, rows: Iterator[IndexedEntry]
+) -> Iterator[EntryOutcome]:
     """Yield what a stopped run had made of the first of `rows`, and leave the others to be taken
     from there.
     """
@@ -584,7 +590,7 @@ def _open_all(
     return opened
 
 
-def _rows(sources: Sequence[tuple[SourceSpec, Source]]) -> Iterator[Row]:
+def _rows(sources: Sequence[tuple[SourceSpec, Source]]) -> Iterator[IndexedEntry]:
     """Yield every row of every source, with the id, subset and document that it has in the
     store.
     """
@@ -707,7 +713,7 @@ def _decide_over_width(
     if geometry.over_width != "auto":
         return geometry, f"{geometry.over_width}, as the profile says"
 
-    def ratio(row: Row) -> float:
+    def ratio(row: IndexedEntry) -> float:
         number, entry = row
         try:
             return geometry.squash_ratio(*sources[number][1].crop_size(entry))

@@ -34,10 +34,10 @@ from nordocr_cli.errors import DataError, UsageError
 from nordocr_cli.limits import read_json, read_toml
 
 STATE_NAME = "recipe-state.json"
-STATE_SCHEMA = "nordocr.recipe-state/1"
+RECIPE_SCHEMA = "nordocr.recipe-state/1"
 REPORT_NAME = "recipe-report.md"
 
-Decision = Literal["run", "resume", "done"]
+StageDecision = Literal["run", "resume", "done"]
 
 
 class RecipeStage(BaseModel):
@@ -69,7 +69,7 @@ class PlannedStage:
     """A stage with its decision. `command` is what runs, without the program's name."""
 
     stage: RecipeStage
-    decision: Decision
+    decision: StageDecision
     command: tuple[str, ...]
     fingerprint: str
     creates: tuple[Path, ...]
@@ -210,7 +210,7 @@ def _read_state(path: Path) -> dict[str, str]:
         return {}
     state = read_json(path, "state of a recipe")
     stages = state.get("stages") if isinstance(state, dict) else None
-    if not isinstance(stages, dict) or state.get("schema") != STATE_SCHEMA:
+    if not isinstance(stages, dict) or state.get("schema") != RECIPE_SCHEMA:
         raise DataError(
             f"{path} is not the state of a recipe; delete it to run every stage again"
         )

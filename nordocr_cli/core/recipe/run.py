@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nordocr_cli.atomic import make_folder, write_json, write_text
-from nordocr_cli.core.recipe.plan import STATE_SCHEMA, PlannedStage, RecipePlan
+from nordocr_cli.core.recipe.plan import RECIPE_SCHEMA, PlannedStage, RecipePlan
 from nordocr_cli.errors import DataError, Interrupted, NordocrError
 from nordocr_cli.progress import SILENT, Progress
 
@@ -63,7 +63,7 @@ def run(
                 results.append(_run_stage(planned, stages_print_to_stderr))
                 _require_success(planned, results[-1])
             finished[planned.stage.name] = planned.fingerprint
-            write_json(plan.state_file, {"schema": STATE_SCHEMA, "stages": finished})
+            write_json(plan.state_file, {"schema": RECIPE_SCHEMA, "stages": finished})
     finally:
         write_text(plan.report_file, checklist(plan, results))
     return tuple(results)

@@ -27,7 +27,7 @@ _ROW_GAP = _LABEL_PX + 2 * _MARGIN
 _DESK, _LABEL_INK, _TITLE_INK = (255, 236, 214), (160, 0, 0), (0, 0, 0)
 
 Picture = NDArray[Any]  # uint8 (h, w, 3)
-Row = Sequence[tuple[str, Picture]]  # captions and pictures that stand side by side
+PreviewRow = Sequence[tuple[str, Picture]]  # captions and pictures that stand side by side
 
 
 def preview(job: Job, lines: int) -> bytes:
@@ -88,9 +88,9 @@ def _bare(**changes: float) -> Style:
     )
 
 
-def _operations(job: Job) -> list[Row]:
+def _operations(job: Job) -> list[PreviewRow]:
     clean = _sample(job, _bare(), "preview").crop[:, :, 0]
-    rows: list[Row] = [[("undamaged", np.repeat(clean[:, :, None], 3, axis=2))]]
+    rows: list[PreviewRow] = [[("undamaged", np.repeat(clean[:, :, None], 3, axis=2))]]
     for operation, on_ink, low, high in strength_ranges():
         row = []
         for strength in (low, (low + high) / 2, high):
@@ -109,7 +109,7 @@ def _operations(job: Job) -> list[Row]:
     return rows
 
 
-def _kinds(job: Job) -> list[tuple[str, list[Row]]]:
+def _kinds(job: Job) -> list[tuple[str, list[PreviewRow]]]:
     """What may stand around a line, how it may be cut out, and the kinds of scan, three of each."""
     around = [
         name
@@ -129,14 +129,14 @@ def _kinds(job: Job) -> list[tuple[str, list[Row]]]:
     ]
 
 
-def _three(job: Job, name: str, style: Style) -> Row:
+def _three(job: Job, name: str, style: Style) -> PreviewRow:
     return [
         (name, _sample(job, style, f"preview {name} {number}").crop)
         for number in range(_COLUMNS)
     ]
 
 
-def _cut(job: Job, mode: str) -> Row:
+def _cut(job: Job, mode: str) -> PreviewRow:
     draws = (_sample(job, _bare(), f"preview crop {number}") for number in count(0))
     return [
         (mode, line.crop)
@@ -144,8 +144,8 @@ def _cut(job: Job, mode: str) -> Row:
     ]
 
 
-def _lines(job: Job, lines: int) -> list[Row]:
-    rows: list[Row] = []
+def _lines(job: Job, lines: int) -> list[PreviewRow]:
+    rows: list[PreviewRow] = []
     for index in range(lines):
         drawn, line = job.line(index)
         made = drawn.made
@@ -157,16 +157,16 @@ def _lines(job: Job, lines: int) -> list[Row]:
     return rows
 
 
-def _scaled_row(row: Row, job: Job) -> Row:
+def _scaled_row(row: PreviewRow, job: Job) -> PreviewRow:
     return [(caption, resize_line(picture, job.geometry)) for caption, picture in row]
 
 
-def _widest_picture(row: Row) -> int:
+def _widest_picture(row: PreviewRow) -> int:
     """The width in pixels of the widest picture of a row."""
     return max(int(picture.shape[1]) for _, picture in row)
 
 
-def _drawn(parts: Sequence[tuple[str, Sequence[Row]]], job: Job) -> bytes:
+def _drawn(parts: Sequence[tuple[str, Sequence[PreviewRow]]], job: Job) -> bytes:
     font, height = label_font(job.charset, _LABEL_PX), job.geometry.height
     scaled = [(title, [_scaled_row(row, job) for row in rows]) for title, rows in parts]
     all_rows = [row for _, rows in scaled for row in rows]

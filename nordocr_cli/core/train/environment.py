@@ -6,7 +6,7 @@ from pathlib import Path
 from nordocr_cli.core.train.request import TrainRequest
 from nordocr_cli.errors import UsageError
 from nordocr_cli.profile import ResolvedProfile
-from nordocr_cli.training.runlog import RUN
+from nordocr_cli.training.runlog import RUN_FILE
 from nordocr_cli.variables import (
     PRECISION,
     RESUME_FROM,
@@ -60,7 +60,7 @@ def _run_of(path: Path) -> Path:
     """The run folder that a path means: the folder itself, or the one that a file or folder in it
     lies in, such as RUN/checkpoint-1200.
     """
-    if not (path / RUN).is_file() and (path.parent / RUN).is_file():
+    if not (path / RUN_FILE).is_file() and (path.parent / RUN_FILE).is_file():
         return path.parent
     return path
 

@@ -28,13 +28,13 @@ from nordocr_cli.progress import SILENT, Progress
 from nordocr_cli.settings import MODEL_KINDS, Model, ModelTable, unused_options
 from nordocr_cli.training.runlog import (
     BEST,
-    BOARD,
-    CURVES,
+    BOARD_FOLDER,
+    CURVES_FILE,
     LAST,
-    METRICS,
-    RUN,
-    STATE,
-    WORST,
+    METRICS_FILE,
+    RUN_FILE,
+    STATE_FILE,
+    WORST_FILE,
     read_run,
 )
 from nordocr_cli.training.state import RunLimits, duration
@@ -43,7 +43,16 @@ if TYPE_CHECKING:
     from nordocr_cli.data.store import LineStore
 
 _PLAN_WIDTHS = (128, 320, 768, 1024, 1792)
-_FILES = (BEST, LAST, STATE, RUN, METRICS, CURVES, WORST, f"{BOARD}/")
+_FILES = (
+    BEST,
+    LAST,
+    STATE_FILE,
+    RUN_FILE,
+    METRICS_FILE,
+    CURVES_FILE,
+    WORST_FILE,
+    f"{BOARD_FOLDER}/",
+)
 
 
 @dataclass(frozen=True)
@@ -349,7 +358,7 @@ def _earlier_run(runs: Path, model: ModelTable) -> _EarlierRun | None:
     table = model.model_dump(mode="json")
     if not runs.is_dir():
         return None
-    files = [path for path in runs.glob(f"*/{RUN}") if path.is_file()]
+    files = [path for path in runs.glob(f"*/{RUN_FILE}") if path.is_file()]
     for file in sorted(files, key=lambda path: path.stat().st_mtime, reverse=True):
         try:
             facts = read_run(file.parent)

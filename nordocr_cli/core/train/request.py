@@ -11,7 +11,7 @@ from nordocr_cli.errors import ArtifactError, UsageError
 from nordocr_cli.profile import Profile, ResolvedProfile, profile_from_json
 from nordocr_cli.progress import SILENT, Progress
 from nordocr_cli.training.launcher_env import restarts
-from nordocr_cli.training.runlog import RUN, STATE, read_run, require_run_folder
+from nordocr_cli.training.runlog import RUN_FILE, STATE_FILE, read_run, require_run_folder
 
 OVERFIT_STEPS = 500
 _MAKERS = "`nordocr prep` and `nordocr synth` make line stores"
@@ -109,7 +109,7 @@ def _resumed_run(
     folder: Path,
     progress: Progress,
 ) -> tuple[Profile, TrainRequest]:
-    file, facts = folder / RUN, read_run(require_run_folder(folder))
+    file, facts = folder / RUN_FILE, read_run(require_run_folder(folder))
     saved = _saved_request(facts.get("request"), file)
     complete = replace(
         request,
@@ -171,7 +171,7 @@ def after_restart(request: TrainRequest) -> TrainRequest:
             "torchrun restarted the run, but without --run-dir it cannot be found again; give"
             " --run-dir"
         )
-    if not (request.run_dir / STATE).is_file():
+    if not (request.run_dir / STATE_FILE).is_file():
         return request
     return replace(
         request,

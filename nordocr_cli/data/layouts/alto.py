@@ -10,7 +10,6 @@ from nordocr_cli.charset import to_nfc
 from nordocr_cli.data.layouts.layout import (
     BadLines,
     Layout,
-    Point,
     box_of_points,
     corners_of,
     language_code,
@@ -27,7 +26,7 @@ from nordocr_cli.data.layouts.xml import (
     starts_as_xml,
 )
 from nordocr_cli.errors import DataError
-from nordocr_cli.records import Page, Region
+from nordocr_cli.records import Page, Point, Region
 
 
 def sniff(head: bytes) -> bool:

@@ -6,16 +6,10 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 from nordocr_cli.charset import to_nfc
-from nordocr_cli.data.layouts.layout import (
-    BadLines,
-    Layout,
-    Point,
-    box_from_json,
-    language_code,
-)
+from nordocr_cli.data.layouts.layout import BadLines, Layout, box_from_json, language_code
 from nordocr_cli.data.layouts.xml import starts_as_xml
 from nordocr_cli.errors import DataError
-from nordocr_cli.records import Box, Page, Region
+from nordocr_cli.records import Box, Page, Point, Region
 
 _HOCR_LINES = frozenset(
     {"ocr_line", "ocrx_line", "ocr_header", "ocr_caption", "ocr_textfloat"}

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from nordocr_cli.errors import DataError
 from nordocr_cli.limits import require_line_length
-from nordocr_cli.records import Box, Page, Region
+from nordocr_cli.records import Box, Page, Point, Region
 
 # Two-letter codes, and what else the formats write: PAGE names, Tesseract and ALTO three letters.
 _LANGUAGES = {
@@ -32,7 +32,6 @@ ILLEGIBLE_TEXTS = ("###", "*")
 
 _MAX_PAGE_LINES = 10_000  # a newspaper has some thousand
 
-Point = tuple[float, float]  # (x, y) in pixels of the page
 
 # Damaged lines: (index of the page from 0, number of the line on it from 1) → what is wrong.
 BadLines = dict[tuple[int, int], str]

@@ -52,7 +52,7 @@ def _read_foreign_xml(content: bytes, path: Path, bad_lines: BadLines | None) ->
     )
 
 
-FORMATS = (
+LAYOUT_FORMATS = (
     LayoutFormat("alto", alto.sniff, alto.read, "xml"),
     LayoutFormat("page", page.sniff, page.read, "xml"),
     LayoutFormat("hocr", hocr.sniff, hocr.read, "xml"),
@@ -87,7 +87,7 @@ def parse_layout(content: bytes, path: Path, bad_lines: BadLines | None = None) 
 def format_of_head(head: bytes) -> LayoutFormat | None:
     """Return the format of a file by its first bytes, None when it is in none of them."""
     beginning = _without_mark(head)
-    return next((found for found in FORMATS if found.sniff(beginning)), None)
+    return next((found for found in LAYOUT_FORMATS if found.sniff(beginning)), None)
 
 
 def is_layout_xml(path: Path) -> bool:

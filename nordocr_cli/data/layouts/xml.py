@@ -5,9 +5,9 @@ from pathlib import Path
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
-from nordocr_cli.data.layouts.layout import Point
 from nordocr_cli.errors import DataError
 from nordocr_cli.limits import require_few_parts
+from nordocr_cli.records import Point
 
 _STARTS = (b"<", b"\xff\xfe<", b"\xfe\xff\0<")
 

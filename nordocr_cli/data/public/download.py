@@ -9,7 +9,7 @@ from nordocr_cli.atomic import make_folder
 from nordocr_cli.errors import DataError, UsageError
 from nordocr_cli.progress import SILENT, Progress
 
-MAXIMUM_BYTES = 50 << 30
+MAXIMUM_DOWNLOAD_BYTES = 50 << 30
 _CHUNK_BYTES = 1 << 20
 _TIMEOUT_S = 30.0
 _PARTIAL = 206
@@ -21,7 +21,7 @@ def download(
     *,
     sha256: str = "",
     token: str = "",
-    maximum_bytes: int = MAXIMUM_BYTES,
+    maximum_bytes: int = MAXIMUM_DOWNLOAD_BYTES,
     progress: Progress = SILENT,
 ) -> str:
     """Download `url` to `target` and return the SHA-256 of the file, in hex.

@@ -4,13 +4,13 @@ import zipfile
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from nordocr_cli.data.archives import UNREADABLE, require_growth
+from nordocr_cli.data.archives import ARCHIVE_ERRORS, require_growth
 from nordocr_cli.data.tar import tar_members
 from nordocr_cli.errors import DataError
 from nordocr_cli.progress import SILENT, Progress
 
 MAXIMUM_FILES = 500_000
-MAXIMUM_BYTES = 200 << 30
+MAXIMUM_UNPACKED_BYTES = 200 << 30
 
 
 def unpack_into(archive: Path, folder: Path, progress: Progress = SILENT) -> int:
@@ -23,7 +23,7 @@ def unpack_into(archive: Path, folder: Path, progress: Progress = SILENT) -> int
         if zipfile.is_zipfile(archive):
             return _unpack_zip(archive, folder)
         return _unpack_tar(archive, folder, progress)
-    except UNREADABLE as error:
+    except ARCHIVE_ERRORS as error:
         raise DataError(f"cannot unpack {archive}: {error}") from None
 
 
@@ -69,6 +69,8 @@ def _require_files(archive: Path, files: int) -> None:
 
 
 def _require_bytes(archive: Path, size: int) -> None:
-    if size > MAXIMUM_BYTES:
-        raise DataError(f"{archive} unpacks to more than {MAXIMUM_BYTES >> 30} GiB")
+    if size > MAXIMUM_UNPACKED_BYTES:
+        raise DataError(
+            f"{archive} unpacks to more than {MAXIMUM_UNPACKED_BYTES >> 30} GiB"
+        )
     require_growth(archive, size)

@@ -4,15 +4,12 @@ grids, borders, shadows.
 
 import math
 import random
-from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from nordocr_cli.data.synth.damage import Gray
 from nordocr_cli.geometry import Geometry
-
-Gray = NDArray[Any]  # uint8 (h, w) of ink, 0 = none
 
 # A single mark could be a dash or a dot: what is drawn goes through the box or is repeated.
 _MINIMUM_DOTS = 12

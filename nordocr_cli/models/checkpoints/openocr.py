@@ -47,7 +47,7 @@ def read_openocr(tensors: Mapping[str, Tensor], path: Path) -> Imported:
         model, window_from = _svtr(tensors, renamed, path)
     else:
         dim = _rows(renamed, "encoder.pope.patch_embed.1.conv.weight", path)
-        sizes = {size.dims[0]: name for name, size in svtrv2.SIZES.items()}
+        sizes = {size.dims[0]: name for name, size in svtrv2.SVTRV2_SIZES.items()}
         if dim not in sizes:
             raise ArtifactError(
                 f"{path}: an SVTRv2 of {dim} channels; tiny, small and base have"
@@ -81,7 +81,7 @@ def _svtr(
     else:
         found["out_channels"] = _rows(renamed, "encoder.last_conv.weight", path)
     window_from = ""
-    if svtr.SIZES[found["size"]].convolves:
+    if svtr.SVTR_SIZES[found["size"]].convolves:
         columns = _columns(positions, path)
     else:
         found["local_window"], columns, window_from = _window(tensors, positions, path)
@@ -149,11 +149,12 @@ def _svtr_size(tensors: Mapping[str, Tensor], path: Path) -> Any:
         _rows(tensors, f"encoder.blocks{stage}.0.norm1.weight", path) for stage in (1, 2, 3)
     )
     depths = tuple(_count_blocks(tensors, f"encoder.blocks{stage}.") for stage in (1, 2, 3))
-    for name, size in svtr.SIZES.items():
+    for name, size in svtr.SVTR_SIZES.items():
         if (size.dims, size.depths) == (dims, depths):
             return name
     raise ArtifactError(
-        f"{path}: an SVTR of {dims} channels and {depths} blocks is none of {', '.join(svtr.SIZES)}"
+        f"{path}: an SVTR of {dims} channels and {depths} blocks is none of"
+        f" {', '.join(svtr.SVTR_SIZES)}"
     )
 
 

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from nordocr_cli.models.layers import SelfAttention
 
-DOMAIN, VERSION = "com.microsoft", 1
+DOMAIN, OPERATOR_VERSION = "com.microsoft", 1
 
 
 def use_ort_operators(network: nn.Module) -> None:

@@ -18,7 +18,7 @@ from nordocr_cli.charset import Charset
 from nordocr_cli.decode.autoregressive import decode_tokens
 from nordocr_cli.models.base import LineNetwork
 from nordocr_cli.models.parseq.permutations import (
-    END,
+    _END,
     additive,
     causal_mask,
     cloze_mask,
@@ -42,7 +42,7 @@ class ParseqSize(NamedTuple):
     decoder_heads: int
 
 
-SIZES = {"tiny": ParseqSize(192, 3, 6), "small": ParseqSize(384, 6, 12)}
+PARSEQ_SIZES = {"tiny": ParseqSize(192, 3, 6), "small": ParseqSize(384, 6, 12)}
 
 
 class Parseq(LineNetwork):
@@ -60,11 +60,11 @@ class Parseq(LineNetwork):
 
     def __init__(self, model: ParseqModel, num_classes: int) -> None:
         super().__init__(model)
-        size = SIZES[model.size]
+        size = PARSEQ_SIZES[model.size]
         self.num_classes = num_classes
         self.positions = model.max_label_length + 1
         self.encoder = PatchEncoder(size, model.height // PATCH[0], model.width // PATCH[1])
-        self.decoder = Decoder(size, model.dropout)
+        self.decoder = ParseqDecoder(size, model.dropout)
         self.head = nn.Linear(size.dim, num_classes)
         self.text_embed = TokenEmbedding(num_classes + 2, size.dim)
         self.pos_queries = nn.Parameter(torch.empty(1, self.positions, size.dim))
@@ -144,13 +144,13 @@ class Parseq(LineNetwork):
         orders = draw_orders(given.shape[1] - 1, self.options.permutations)  # (K, L + 1)
         masks = additive(order_masks(orders)).to(images.device)  # (K, L, L)
         count, length = masks.shape[:2]
-        finished = (given == END) | (given == self.num_classes + 1)  # (N, L)
+        finished = (given == _END) | (given == self.num_classes + 1)  # (N, L)
         queries = self._positions(length).repeat(1, count, 1)  # (1, K L, dim)
         # (N, K L, C)
         logits = self._decode(
             given, memory, queries, masks.flatten(0, 1), additive(finished)
         )
-        without_end = expected.masked_fill(expected == END, self.num_classes + 1)
+        without_end = expected.masked_fill(expected == _END, self.num_classes + 1)
         # (N, K, L)
         answers = torch.stack([expected if k < 2 else without_end for k in range(count)], 1)
         return F.cross_entropy(
@@ -235,7 +235,7 @@ class Parseq(LineNetwork):
             alive = (1 - ended)[..., None].to(step.dtype)
             logits.append(step * alive + end.to(step.dtype) * (1 - alive))
             tokens.append(logits[-1].argmax(-1))
-            ended = torch.maximum(ended, (tokens[-1] == END).long())
+            ended = torch.maximum(ended, (tokens[-1] == _END).long())
             if not torch.jit._trace.is_tracing() and bool(ended.all()):
                 break
         return torch.cat(
@@ -250,7 +250,7 @@ class Parseq(LineNetwork):
             [self._begin(memory), logits[:, :-1].argmax(-1)], 1
         )  # (N, T + 1)
         # (N, T + 1): ends up to here, as a sum that every graph has
-        ends = (tokens == END).to(self.behind.dtype) @ self.behind
+        ends = (tokens == _END).to(self.behind.dtype) @ self.behind
         return self._decode(
             tokens,
             memory,
@@ -361,7 +361,7 @@ class EncoderMlp(nn.Module):
         return self.fc2(F.gelu(self.fc1(x)))
 
 
-class Decoder(nn.Module):
+class ParseqDecoder(nn.Module):
     """One layer and a final norm."""
 
     def __init__(self, size: ParseqSize, dropout: float) -> None:

@@ -13,7 +13,7 @@ import math
 import torch
 from torch import Tensor
 
-END = 0
+_END = 0
 # One of each order of four and its mirror image, so that none is drawn twice (from the authors'
 # code).
 _FOUR = (0, 3, 4, 6, 9, 10, 12, 16, 17, 18, 19, 21)
@@ -36,7 +36,7 @@ def to_tokens(targets: Tensor, lengths: Tensor, num_classes: int) -> Tensor:
     tokens[:, 0] = num_classes
     place = torch.arange(longest, device=targets.device) < lengths[:, None]  # (N, longest)
     tokens[:, 1:-1][place] = targets
-    return tokens.scatter_(1, lengths[:, None] + 1, END)
+    return tokens.scatter_(1, lengths[:, None] + 1, _END)
 
 
 def draw_orders(characters: int, count: int) -> Tensor:

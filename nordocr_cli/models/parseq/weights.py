@@ -9,7 +9,7 @@ from torch import Tensor
 from nordocr_cli.errors import ArtifactError
 from nordocr_cli.models.checkpoints.fit import require_same_tensors
 from nordocr_cli.models.checkpoints.foreign import Imported
-from nordocr_cli.models.parseq.network import PATCH, SIZES
+from nordocr_cli.models.parseq.network import PARSEQ_SIZES, PATCH
 from nordocr_cli.models.registry import build_model
 from nordocr_cli.settings import ParseqModel
 
@@ -42,7 +42,7 @@ def read_parseq(tensors: Mapping[str, Tensor], path: Path) -> Imported:
         raise ArtifactError(
             f"{path}: a PARSeq without {error}; its first keys are {', '.join(list(shapes)[:3])}"
         ) from None
-    sizes = {size.dim: name for name, size in SIZES.items()}
+    sizes = {size.dim: name for name, size in PARSEQ_SIZES.items()}
     if dim not in sizes:
         raise ArtifactError(
             f"{path}: a PARSeq of {dim} channels; tiny and small have {', '.join(map(str, sizes))}"
