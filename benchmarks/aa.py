@@ -25,14 +25,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from nordocr_cli import atomic
+from saving import save
+
 from nordocr_cli.core.bench.verdict import compare_runs
 from nordocr_cli.data.resize import read_image
 from nordocr_cli.runtime.recognizers import open_recognizer
 from nordocr_cli.runtime.specs import default_model
 from nordocr_cli.runtime.stopwatch import measurement_environment
 
-RESULTS = Path(__file__).parent / "results"
 SAMPLES = Path(__file__).parents[1] / "samples" / "lines"
 RUNS, LINES = 10, 10
 MOST_ALARMS, LEAST_FOUND = 0.02, 0.95
@@ -136,9 +136,7 @@ def main() -> None:
         "goals": {"most_alarms": MOST_ALARMS, "least_found": LEAST_FOUND},
     }
     print(json.dumps(result, indent=2))
-    output = args.output or (RESULTS / "aa.json" if args.comparisons >= 200 else None)
-    if output:
-        atomic.write_json(output, result)
+    save(result, args.output, "aa.json", is_standard=args.comparisons >= 200)
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ from nordocr_cli.settings import Augment
 
 RESULTS = Path(__file__).parent / "results"
 WIDEST = 640  # pixels: lines of this study; the recipe's own go to 1792
+GEOMETRY = ("--profile", "svtrv2-nano", "--set", f"geometry.max_width={WIDEST}")
 PADDING = 320
 AUGMENTATIONS = tuple(name for name in Augment.model_fields if not name.startswith("max_"))
 
@@ -201,141 +202,111 @@ def main() -> None:
     parser.add_argument("--lr", default="1.5e-3")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
-    out: Path = args.output
-    out.mkdir(parents=True, exist_ok=True)
-    train_fonts, few, held = split_fonts(args.fonts, out)
-    geometry = ("--profile", "svtrv2-nano", "--set", f"geometry.max_width={WIDEST}")
-    for name, options in READ.items():
-        if not (out / f"read-{name}.lmdb").exists():
-            nordocr(
-                *(
-                    "synth",
-                    "-q",
-                    "-o",
-                    out / f"read-{name}.lmdb",
-                    "--count",
-                    str(args.read),
-                    "--seed",
-                    "7000",
-                    *geometry,
-                ),
-                *("--texts", args.texts, "--fonts", held, "--workers", "1", *options),
-            )
-    if not (out / "read-padded.lmdb").exists():
-        write_padded(out / "read-all.lmdb", out / "read-padded.lmdb")
+    args.output.mkdir(parents=True, exist_ok=True)
+    train_fonts, few, held = split_fonts(args.fonts, args.output)
+
+    render_stores_to_read(args, held)
     rows = {}
     for name in args.only.split(",") if args.only else VARIANTS:
-        what, synth, train = VARIANTS[name]
-        store, run = out / f"{name}.lmdb", out / name
-        if synth and not store.exists():
-            made = overridden(
-                {"--texts": args.texts, "--fonts": str(train_fonts)}, synth, few
-            )
-            nordocr(
-                "synth",
-                "-q",
-                "-o",
-                store,
-                "--count",
-                args.lines,
-                "--seed",
-                "1",
-                *geometry,
-                "--workers",
-                "1",
-                *made,
-            )
-        elif not synth:
-            store = out / "full.lmdb"
-            if not store.exists():
-                made = overridden(
-                    {"--texts": args.texts, "--fonts": str(train_fonts)}, (), few
-                )
-                nordocr(
-                    "synth",
-                    "-q",
-                    "-o",
-                    store,
-                    "--count",
-                    args.lines,
-                    "--seed",
-                    "1",
-                    *geometry,
-                    "--workers",
-                    "1",
-                    *made,
-                )
-        if not (run / "best.safetensors").exists():
-            nordocr(
-                *(
-                    "train",
-                    "-q",
-                    *geometry,
-                    "--train",
-                    store,
-                    "--val",
-                    out / "read-all.lmdb",
-                    "--run-dir",
-                    run,
-                ),
-                *(
-                    "--threads",
-                    str(args.threads),
-                    "--set",
-                    "train.batch_size=32",
-                    "--set",
-                    "train.ema_decay=0.995",
-                ),
-                *(
-                    "--set",
-                    f"train.lr={args.lr}",
-                    "--set",
-                    "train.eval_every=100000",
-                    *train,
-                ),
-                *(("--load", args.load) if args.load else ()),
-            )
-        rows[name] = {"without": what}
-        for kind in (*READ, "padded"):
-            result = out / f"{name}-{kind}.json"
-            if not result.exists():
-                nordocr(
-                    "eval",
-                    "-q",
-                    run / "last.safetensors",
-                    out / f"read-{kind}.lmdb",
-                    "-o",
-                    result,
-                    into=out / "shown.txt",
-                )
-            rows[name][kind] = figures(result, out / f"full-{kind}.json")
+        what, synth, options = VARIANTS[name]
+        store = render_training_store(
+            args, name if synth else "full", synth, train_fonts, few
+        )
+        train(args, name, store, options)
+        rows[name] = {"without": what} | results(args.output, name)
         print(name, json.dumps(rows[name]), flush=True)
+    if not args.only:
+        save_variants(args, rows)
+
+
+def render_stores_to_read(args: argparse.Namespace, fonts: Path) -> None:
+    """Render the lines that every variant reads, once."""
+    out: Path = args.output
+    for name, options in READ.items():
+        store = out / f"read-{name}.lmdb"
+        if store.exists():
+            continue
+        nordocr(
+            *("synth", "-q", "-o", store, "--count", str(args.read), "--seed", "7000"),
+            *GEOMETRY,
+            *("--texts", args.texts, "--fonts", fonts, "--workers", "1"),
+            *options,
+        )
+    if not (out / "read-padded.lmdb").exists():
+        write_padded(out / "read-all.lmdb", out / "read-padded.lmdb")
+
+
+def render_training_store(
+    args: argparse.Namespace, name: str, synth: tuple[str, ...], fonts: Path, few: Path
+) -> Path:
+    """Render the training lines of a variant, once, and return their store."""
+    store: Path = args.output / f"{name}.lmdb"
+    if not store.exists():
+        base = {"--texts": args.texts, "--fonts": str(fonts)}
+        nordocr(
+            *("synth", "-q", "-o", store, "--count", args.lines, "--seed", "1"),
+            *GEOMETRY,
+            *("--workers", "1"),
+            *overridden(base, synth, few),
+        )
+    return store
+
+
+def train(
+    args: argparse.Namespace, name: str, store: Path, options: tuple[str, ...]
+) -> None:
+    """Train a variant, once."""
+    out: Path = args.output
+    run = out / name
+    if (run / "best.safetensors").exists():
+        return
+    settings = (
+        "train.batch_size=32",
+        "train.ema_decay=0.995",
+        f"train.lr={args.lr}",
+        "train.eval_every=100000",
+    )
+    sets = [word for setting in settings for word in ("--set", setting)]
+    nordocr(
+        *("train", "-q", *GEOMETRY, "--threads", str(args.threads)),
+        *("--train", store, "--val", out / "read-all.lmdb", "--run-dir", run),
+        *sets,
+        *options,
+        *(("--load", args.load) if args.load else ()),
+    )
+
+
+def results(out: Path, name: str) -> dict[str, Any]:
+    """Read the lines with a variant, once, and return its figures by kind of lines."""
+    found = {}
+    for kind in (*READ, "padded"):
+        result = out / f"{name}-{kind}.json"
+        if not result.exists():
+            weights, store = out / name / "last.safetensors", out / f"read-{kind}.lmdb"
+            nordocr("eval", "-q", weights, store, "-o", result, into=out / "shown.txt")
+        found[kind] = figures(result, out / f"full-{kind}.json")
+    return found
+
+
+def save_variants(args: argparse.Namespace, rows: dict[str, Any]) -> None:
+    """Write the saved result."""
+    began_with = None
+    if args.load:
+        began_with = atomic.sha256_of(find_weights(Path(args.load)))
     saved = {
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": " ".join(
-            [
-                "python",
-                "benchmarks/ablations.py",
-                "--lines",
-                str(args.lines),
-                "--read",
-                str(args.read),
-            ]
+        "command": (
+            f"python benchmarks/ablations.py --lines {args.lines} --read {args.read}"
         ),
         "network": dict(load_profile("svtrv2-nano").profile.model),
         "lines": args.lines,
-        "began_with": atomic.sha256_of(find_weights(Path(args.load)))
-        if args.load
-        else None,
+        "began_with": began_with,
         "widest_px": WIDEST,
         "environment": measurement_environment(args.threads),
         "variants": rows,
     }
-    if not args.only:
-        atomic.write_text(
-            RESULTS / "ablations.json",
-            json.dumps(saved, indent=1, ensure_ascii=False) + "\n",
-        )
+    text = json.dumps(saved, indent=1, ensure_ascii=False) + "\n"
+    atomic.write_text(RESULTS / "ablations.json", text)
 
 
 if __name__ == "__main__":

@@ -17,11 +17,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from nordocr_cli import atomic
+from saving import save
+
 from nordocr_cli.metrics.taxonomy import TAXONOMY_VERSION, classify
 from nordocr_cli.metrics.text import count_edits, squeezed
-
-RESULTS = Path(__file__).parent / "results"
 
 MANIFEST = Path(__file__).parents[1] / "samples" / "lines" / "manifest.jsonl"
 CAUSES = (
@@ -216,9 +215,7 @@ def main() -> None:
         "plain": agreement(pairs, plain),
     }
     print(json.dumps(found, indent=2))
-    output = args.output or (RESULTS / "corrupted.json" if args.each >= 3_000 else None)
-    if output:
-        atomic.write_json(output, found)
+    save(found, args.output, "corrupted.json", is_standard=args.each >= 3_000)
 
 
 if __name__ == "__main__":

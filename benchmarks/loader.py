@@ -45,9 +45,9 @@ import lmdb
 import numpy as np
 import torch
 from PIL import Image
+from saving import has_defaults, save
 from torch.utils.data import DataLoader, Dataset
 
-from nordocr_cli import atomic
 from nordocr_cli.charset import NORDIC
 from nordocr_cli.data.batch_options import BatchOptions
 from nordocr_cli.data.batches import LineBatches
@@ -59,7 +59,6 @@ from nordocr_cli.runtime.stopwatch import measurement_environment
 BATCH, FIXED_WIDTH, DIFFERENT = 1024, 128, 500
 BUDGET_PX = BATCH * FIXED_WIDTH
 GEOMETRY = Geometry(max_width=1024)
-RESULTS = Path(__file__).parent / "results"
 
 
 # The data
@@ -437,15 +436,8 @@ def main() -> None:
     result["environment"]["load_average_after"] = measurement_environment(None)[
         "load_average"
     ]
-    defaults = [parser.get_default(name) for name in ("lines", "rounds", "seconds")]
-    target = args.output or (
-        RESULTS / "loader.json"
-        if [args.lines, args.rounds, args.seconds] == defaults
-        else None
-    )
-    if target:
-        atomic.write_json(target, result)
-        print(f"saved {target}")
+    is_standard = has_defaults(parser, args, "lines", "rounds", "seconds")
+    save(result, args.output, "loader.json", is_standard=is_standard)
 
 
 if __name__ == "__main__":

@@ -27,8 +27,8 @@ from typing import Any
 
 import jiwer
 from corrupted import CAUSES, corrupt, sample_texts
+from saving import has_defaults, save
 
-from nordocr_cli import atomic
 from nordocr_cli.metrics.calibration import calibrate
 from nordocr_cli.metrics.characters import score_characters
 from nordocr_cli.metrics.group import GroupedLines
@@ -38,7 +38,6 @@ from nordocr_cli.metrics.text import canonical
 from nordocr_cli.records import LineResult
 from nordocr_cli.runtime.stopwatch import measurement_environment
 
-RESULTS = Path(__file__).parent / "results"
 WRONG = 0.2
 SHARES = (41, 5, 3, 2, 36, 13)  # of CAUSES
 
@@ -165,14 +164,8 @@ def main() -> None:
         "goals": {"validation": 0.3, "all": 0.5},
     }
     print(json.dumps(of_jiwer, indent=2))
-    full = (args.pairs, args.rounds) == (
-        parser.get_default("pairs"),
-        parser.get_default("rounds"),
-    )
-    target = args.output or (RESULTS / "metrics.json" if full else None)
-    if target:
-        atomic.write_json(target, result)
-        print(f"saved {target}")
+    is_standard = has_defaults(parser, args, "pairs", "rounds")
+    save(result, args.output, "metrics.json", is_standard=is_standard)
 
 
 if __name__ == "__main__":

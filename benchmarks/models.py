@@ -47,10 +47,10 @@ from unittest.mock import patch
 
 import torch
 from reference_models import openocr_network
+from saving import has_defaults, save
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nordocr_cli import atomic
 from nordocr_cli.models.mamba import MambaEncoder
 from nordocr_cli.models.registry import build_model
 from nordocr_cli.runtime.stopwatch import measurement_environment
@@ -64,7 +64,6 @@ PIXELS = 2560  # of width a batch: 8 lines of 320, 2 of 1024
 MEMORY_WIDTH = 1024  # from which on memory is a target, and measured
 MODES = ("forward", "train")
 SPEED_TARGET, MEMORY_TARGET, MAMBA_TRAIN_TARGET = 1.5, 0.5, 10.0
-RESULTS = Path(__file__).parent / "results"
 
 HEADING = (
     f"{'network':12} {'width':>5} {'mode':8} {'dtype':5} {'ours/s':>8} {'theirs/s':>8} {'times':>6}"
@@ -488,13 +487,8 @@ def main() -> None:
         "load_average"
     ]
     measured = ("networks", "widths", "modes", "dtypes", "rounds", "seconds")
-    is_complete = not result["left_out"] and all(
-        getattr(args, key) == parser.get_default(key) for key in measured
-    )
-    target = args.output or (RESULTS / "models.json" if is_complete else None)
-    if target:
-        atomic.write_json(target, result)
-        print(f"saved {target}")
+    is_standard = not left_out and has_defaults(parser, args, *measured)
+    save(result, args.output, "models.json", is_standard=is_standard)
 
 
 if __name__ == "__main__":

@@ -38,15 +38,14 @@ import cv2
 import lmdb
 import numpy as np
 from PIL import Image
+from saving import has_defaults, save
 
-from nordocr_cli import atomic
 from nordocr_cli.core.prep.run import prep
 from nordocr_cli.profile import load_profile
 from nordocr_cli.runtime.stopwatch import measurement_environment
 
 HEIGHT, WIDTH, DIFFERENT = 64, 900, 200
 PROFILE = load_profile("svtrv2-1024").profile
-RESULTS = Path(__file__).parent / "results"
 
 
 def write_lines(folder: Path, lines: int, channels: str) -> list[Path]:
@@ -270,14 +269,8 @@ def main() -> None:
     result["environment"]["load_average_after"] = measurement_environment(args.workers)[
         "load_average"
     ]
-    full = (args.lines, args.rounds) == (
-        parser.get_default("lines"),
-        parser.get_default("rounds"),
-    )
-    target = args.output or (RESULTS / "prep.json" if full else None)
-    if target:
-        atomic.write_json(target, result)
-        print(f"saved {target}")
+    is_standard = has_defaults(parser, args, "lines", "rounds")
+    save(result, args.output, "prep.json", is_standard=is_standard)
 
 
 if __name__ == "__main__":

@@ -22,14 +22,13 @@ from statistics import median
 from typing import Any
 
 from metrics import lines
+from saving import has_defaults, save
 
-from nordocr_cli import atomic
 from nordocr_cli.metrics.html_report import evaluation_page, gallery_rows, render_page
 from nordocr_cli.metrics.report import report_of
 from nordocr_cli.metrics.score import score_lines
 from nordocr_cli.runtime.stopwatch import measurement_environment
 
-RESULTS = Path(__file__).parent / "results"
 GOAL_S = 2.0
 CONTROLS = {"filtered": ("[data-facet=class]", "minor"), "searched": ("#search", "fakt")}
 FRAMES = (
@@ -197,14 +196,8 @@ def main() -> None:
         "goal_s": GOAL_S,
     }
     print(json.dumps(result["report_s"], indent=2))
-    full = (args.lines, args.rounds) == (
-        parser.get_default("lines"),
-        parser.get_default("rounds"),
-    )
-    target = args.output or (RESULTS / "report.json" if full else None)
-    if target:
-        atomic.write_json(target, result)
-        print(f"saved {target}")
+    is_standard = has_defaults(parser, args, "lines", "rounds")
+    save(result, args.output, "report.json", is_standard=is_standard)
 
 
 if __name__ == "__main__":

@@ -26,12 +26,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from saving import save
 
-from nordocr_cli import atomic
 from nordocr_cli.metrics.significance import ALPHA, Comparison, compare_pairs
 from nordocr_cli.runtime.stopwatch import measurement_environment
 
-RESULTS = Path(__file__).parent / "results"
 DOCUMENTS, LINES_PER_DOCUMENT, LINE_LENGTH = 60, 20, 25
 ERROR_RATE = 0.15  # share of lines with errors, on average
 SPREAD = 1.0  # of the documents' difficulty and of each recognizer's own luck, in log odds
@@ -148,9 +147,7 @@ def main() -> None:
         "alarms_by_line": max(alarms),
     }
     print(json.dumps(result, indent=2))
-    output = given.output or (RESULTS / "significance.json" if count >= 200 else None)
-    if output:
-        atomic.write_json(output, result)
+    save(result, given.output, "significance.json", is_standard=count >= 200)
     if max(by_document) > MAX_ALARMS:
         raise SystemExit(1)
 

@@ -20,8 +20,8 @@ from statistics import median
 from typing import Any
 
 import cv2
+from saving import has_defaults, save
 
-from nordocr_cli import atomic
 from nordocr_cli.core.synth import run as synth
 from nordocr_cli.core.synth.run import RESAMPLERS, Job, prepare_job
 from nordocr_cli.data.synth import render
@@ -31,7 +31,6 @@ from nordocr_cli.data.synth.texts import TextSource
 from nordocr_cli.profile import load_profile
 from nordocr_cli.runtime.stopwatch import measurement_environment
 
-RESULTS = Path(__file__).parent / "results"
 # Stage → the functions that are it: where they are looked up, and their names. None of them calls
 # another one.
 STAGES: dict[str, tuple[tuple[Any, str], ...]] = {
@@ -145,14 +144,8 @@ def main() -> None:
         "shares": shares(job, range(args.lines)),
     }
     print(json.dumps({name: result[name] for name in ("lines_per_s", "shares")}, indent=2))
-    full = (args.lines, args.rounds) == (
-        parser.get_default("lines"),
-        parser.get_default("rounds"),
-    )
-    target = args.output or (RESULTS / "synth.json" if full else None)
-    if target:
-        atomic.write_json(target, result)
-        print(f"saved {target}")
+    is_standard = has_defaults(parser, args, "lines", "rounds")
+    save(result, args.output, "synth.json", is_standard=is_standard)
 
 
 if __name__ == "__main__":

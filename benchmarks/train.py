@@ -39,8 +39,8 @@ import torch
 from loader import write_peers_lmdb, write_store
 from numpy.typing import NDArray
 from openocr_training import OpenOcr
+from saving import has_defaults, save
 
-from nordocr_cli import atomic
 from nordocr_cli.data.batch_options import BatchOptions
 from nordocr_cli.data.batches import Batch, LineBatches
 from nordocr_cli.data.epoch_plan import EpochPlanner
@@ -52,7 +52,6 @@ from nordocr_cli.runtime.stopwatch import measurement_environment
 from nordocr_cli.settings import Augment
 from nordocr_cli.training.step import Stepper
 
-RESULTS = Path(__file__).parent / "results"
 LR = 1e-4
 # Of the production model's family what a CPU can train, in batches that it takes in a second or
 # two.
@@ -290,11 +289,8 @@ def main() -> None:
     ]
     print(json.dumps(result, indent=2))
     kept = ("profile", "sets", "store", "lines", "rounds", "seconds", "device")
-    full = all(getattr(args, name) == parser.get_default(name) for name in kept)
-    target = args.output or (RESULTS / "train.json" if full else None)
-    if target:
-        atomic.write_json(target, result)
-        print(f"saved {target}")
+    is_standard = has_defaults(parser, args, *kept)
+    save(result, args.output, "train.json", is_standard=is_standard)
 
 
 if __name__ == "__main__":

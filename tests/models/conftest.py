@@ -32,3 +32,23 @@ def image():
     return lambda width: torch.from_numpy(
         np.random.RandomState(width).uniform(-1, 1, (1, 3, 32, width))
     ).float()
+
+
+@pytest.fixture
+def without_gradient():
+    """The names of parameters that a loss of two lines does not reach with a finite gradient."""
+
+    def names(network, widths, bf16):
+        given = None if widths is None else torch.tensor(widths)
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            logits = network(torch.randn(2, 3, 32, 64), given)
+        logits.float().log_softmax(2)[..., ::7].sum().backward()
+
+        found = []
+        for name, parameter in network.named_parameters():
+            gradient = parameter.grad
+            if gradient is None or not gradient.isfinite().all() or not gradient.any():
+                found.append(name)
+        return found
+
+    return names
