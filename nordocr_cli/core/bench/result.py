@@ -186,16 +186,9 @@ def read_bench(path: Path) -> BenchResult:
     try:
         return BenchResult.model_validate(read_json(path, "bench result"))
     except ValidationError as error:
-        if isinstance(error, ValidationError):
-            problem = error.errors()[0]
-        else:
-            problem = None
-        if problem:
-            where = ": ".join(
-                filter(None, (".".join(map(str, problem["loc"])), problem["msg"]))
-            )
-        else:
-            where = str(error)
+        problem = error.errors()[0]
+        key = ".".join(map(str, problem["loc"]))
+        where = ": ".join(filter(None, (key, problem["msg"])))
         raise DataError(
             f"{path} is not a result of `nordocr bench -o` ({where})"
         ) from error
