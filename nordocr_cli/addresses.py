@@ -5,7 +5,7 @@ from urllib.parse import SplitResult, urlsplit
 from nordocr_cli.errors import UsageError
 from nordocr_cli.printable import caption
 
-_MOST_CHARACTERS = 2_000
+_MAX_CHARACTERS = 2_000
 
 
 def split_address(url: str, named: str) -> SplitResult:
@@ -16,7 +16,7 @@ def split_address(url: str, named: str) -> SplitResult:
     stand in messages and files.
     """
     expected = "expected an http or https address, e.g. http://127.0.0.1:8000/v1"
-    is_plain = url.isprintable() and " " not in url and len(url) <= _MOST_CHARACTERS
+    is_plain = url.isprintable() and " " not in url and len(url) <= _MAX_CHARACTERS
     try:
         parts = urlsplit(url)
         is_plain = is_plain and (parts.port is None or parts.port > 0)

@@ -97,10 +97,10 @@ def check_workers(workers: int) -> int:
     return workers
 
 
-def _require_at_most(option: str, count: int | None, most: int, cores: int) -> None:
-    if count and count > most:
+def _require_at_most(option: str, count: int | None, maximum: int, cores: int) -> None:
+    if count and count > maximum:
         raise UsageError(
-            f"{option} {count}: there are {cores} cores here; give at most {most}"
+            f"{option} {count}: there are {cores} cores here; give at most {maximum}"
         )
 
 

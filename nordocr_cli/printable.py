@@ -47,14 +47,14 @@ def printable_lines(text: str) -> str:
     return _encodable(text).translate(_AS_CODES_BUT_LINES)
 
 
-def caption(text: str, most: int = 200) -> str:
+def caption(text: str, maximum: int = 200) -> str:
     """Return `text` as `printable` does, cut to `most` characters, for drawing next to an image.
     A font cannot draw line breaks, and a label from outside may be a megabyte long.
     """
-    shown = printable(text[: most + 1])
-    if len(shown) <= most:
+    shown = printable(text[: maximum + 1])
+    if len(shown) <= maximum:
         return shown
-    return f"{shown[: most - 1]}…"
+    return f"{shown[: maximum - 1]}…"
 
 
 def shown_path(path: Path | str) -> str:

@@ -38,7 +38,7 @@ _PRECISION_ALIASES = {
 
 
 # The largest network here has 18 layers and vectors of 768 numbers.
-_MOST_LAYERS, _LARGEST_OPTION = 100, 8192
+_MAX_LAYERS, _MAX_OPTION = 100, 8192
 
 
 class Table(BaseModel):
@@ -93,10 +93,10 @@ class ModelTable(Table):
         for key in type(self).model_fields:
             value = getattr(self, key)
             numbers = value if isinstance(value, tuple) else (value,)
-            most = _MOST_LAYERS if key in ("depths", "layers") else _LARGEST_OPTION
-            too_large = [n for n in numbers if isinstance(n, int) and n > most]
+            maximum = _MAX_LAYERS if key in ("depths", "layers") else _MAX_OPTION
+            too_large = [n for n in numbers if isinstance(n, int) and n > maximum]
             if too_large:
-                raise ValueError(f"{key} {too_large[0]}: at most {most:,}")
+                raise ValueError(f"{key} {too_large[0]}: at most {maximum:,}")
         return self
 
     @property

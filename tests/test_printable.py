@@ -41,7 +41,7 @@ def test_a_caption_is_one_short_line():
     assert caption("a\nb\x9b") == "a<U+000A>b<U+009B>"
     assert caption("x" * 200) == "x" * 200
     assert caption("x" * 1_000_000) == "x" * 199 + "…"
-    assert len(caption("\n" * 1_000_000, most=50)) == 50
+    assert len(caption("\n" * 1_000_000, maximum=50)) == 50
 
 
 def test_lines_keep_their_breaks():

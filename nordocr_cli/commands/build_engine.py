@@ -70,14 +70,14 @@ def build_engine(
         str | None,
         typer.Option(metavar="fp32|fp16|bf16", help="Default: the profile's, fp16."),
     ] = None,
-    least: Annotated[
+    minimum: Annotated[
         str | None, typer.Option("--min", metavar="BxW", help="Minimum batch and width.")
     ] = None,
     usual: Annotated[
         str | None,
         typer.Option("--opt", metavar="BxW", help="Batch and width to tune for."),
     ] = None,
-    most: Annotated[
+    maximum: Annotated[
         str | None, typer.Option("--max", metavar="BxW", help="Maximum batch and width.")
     ] = None,
     band: Annotated[
@@ -177,7 +177,7 @@ def build_engine(
         output=output,
         backend="tensorrt" if print_trtexec else backend,
         precision=precision,
-        shapes={"min": least, "opt": usual, "max": most},
+        shapes={"min": minimum, "opt": usual, "max": maximum},
         bands=band or (),
         one_engine=one_engine,
         vram_gb=vram,

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 TEMPERATURES = np.geomspace(0.25, 8, 121)  # 3 % apart; 1 is among them
 SAMPLED_LINES = 2000
-_FEWEST_LINES = 50
+_MIN_LINES = 50
 _STEEPEST = 5.0  # of ln nats and ln power; real networks have a power of about 1
 _LINES_AT_A_TIME = 256
 
@@ -303,10 +303,10 @@ def _read(
     with open_lines(plan.store, plan.contract, None) as lines:
         require_line_fit(lines, plan.contract, str(plan.model), progress)
         count = min(plan.lines, len(lines))
-        if count < _FEWEST_LINES:
+        if count < _MIN_LINES:
             raise DataError(
                 f"{plan.store}: {count} lines are too few to fit a temperature; give at least"
-                f" {_FEWEST_LINES}"
+                f" {_MIN_LINES}"
             )
         chosen = np.linspace(0, len(lines) - 1, count).round().astype(int)
         order = chosen[np.argsort(lines.widths[chosen], kind="stable")].tolist()

@@ -159,8 +159,8 @@ def _of_engine(path: Path, contract: Contract, arch: str | None) -> ConsumerConf
         )
     if arch is not None and find_arch(arch).name != sidecar["arch"]:
         raise UsageError(f"{path} is for {sidecar['arch']}, not for --arch {arch}")
-    most = sidecar["ranges"]["max"]
-    limits = (most["batch"], most["width"])
+    maximum = sidecar["ranges"]["max"]
+    limits = (maximum["batch"], maximum["width"])
     return _config(path, sidecar["arch"], sidecar["precision"], limits, contract)
 
 

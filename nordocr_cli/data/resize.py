@@ -166,10 +166,10 @@ def require_quick_jpeg(data: bytes, what: str) -> None:
     counts = dict.fromkeys(_JPEG_LIMITS, 0)
     for part in _jpeg_parts(data):
         counts[part] += 1
-        most = _JPEG_LIMITS[part]
-        if counts[part] > most:
+        maximum = _JPEG_LIMITS[part]
+        if counts[part] > maximum:
             raise DataError(
-                f"{what}: more than {most:,} {part} in a JPEG; save the image as PNG"
+                f"{what}: more than {maximum:,} {part} in a JPEG; save the image as PNG"
             )
 
 

@@ -145,14 +145,14 @@ class TextDetector:
             ) from error
 
 
-def _tiles(length: int, most: int) -> Iterator[tuple[slice, slice]]:
+def _tiles(length: int, maximum: int) -> Iterator[tuple[slice, slice]]:
     """Yield the tiles, at most `most` pixels long, along a side of `length` pixels, and the core of
     each, which no other shares.
     """
-    if length <= most:
+    if length <= maximum:
         yield slice(0, length), slice(0, length)
         return
-    step = most - 2 * _OVERLAP_PX
+    step = maximum - 2 * _OVERLAP_PX
     count = -(-length // step)
     bounds = [round(length * at / count) for at in range(count + 1)]
     for start, stop in pairwise(bounds):

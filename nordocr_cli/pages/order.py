@@ -161,7 +161,7 @@ def _column_section(
     right and below it.
     """
     best = None
-    most = 0
+    maximum = 0
     for gutter in _gutters(edges, members, height):
         crosses = (edges[members, 0] < gutter) & (edges[members, 2] > gutter)
         spanning = members[crosses]
@@ -173,9 +173,9 @@ def _column_section(
             inside = others[sections == section]
             left = inside[edges[inside, 2] <= gutter]
             right = inside[edges[inside, 0] >= gutter]
-            if len(inside) <= most or not _are_columns(edges, left, right, height):
+            if len(inside) <= maximum or not _are_columns(edges, left, right, height):
                 continue
-            most = len(inside)
+            maximum = len(inside)
             top = bounds[section - 1] if section else -np.inf
             rest = np.setdiff1d(members, inside, assume_unique=True)
             best = rest[middles[rest] <= top], left, right, rest[middles[rest] > top]

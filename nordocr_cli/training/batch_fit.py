@@ -20,11 +20,11 @@ _FILLED = {"cpu": 0.6, "cuda": 0.9}  # of the memory, or of the batch, that was 
 _TRIES = 4  # between the last batch that fitted and the first one that did not
 _LR = 1e-6
 _ROUND = 8
-_LEAST_BYTES = 1e6  # of a line, should small steps hide in memory that is kept
+_MIN_BYTES = 1e6  # of a line, should small steps hide in memory that is kept
 
 
 def largest_batch(
-    stepper: Stepper, geometry: Geometry, num_classes: int, most: int
+    stepper: Stepper, geometry: Geometry, num_classes: int, maximum: int
 ) -> tuple[int, str]:
     """Return how many lines of `batch_width_px` a batch of `stepper` may have, `most` at most, and
     a sentence on how that was found. Lines of that width and of the widest input both fit.
@@ -42,12 +42,12 @@ def largest_batch(
                 _LR,
             )
 
-    if most <= 1:
+    if maximum <= 1:
         found, how = 1, ""
     elif device.type == "cuda":
-        found, how = _tried(step, most)
+        found, how = _tried(step, maximum)
     else:
-        found, how = _measured(step, most)
+        found, how = _measured(step, maximum)
 
     lines = found
     if found >= 2 * _ROUND:
@@ -73,7 +73,7 @@ def noise(lines: int, width: int, geometry: Geometry, num_classes: int) -> Batch
     )
 
 
-def _tried(step: Callable[[int], None], most: int) -> tuple[int, str]:
+def _tried(step: Callable[[int], None], maximum: int) -> tuple[int, str]:
     """The largest batch that a GPU took, by doubling, then halving the distance."""
 
     def fits(lines: int) -> bool:
@@ -88,12 +88,12 @@ def _tried(step: Callable[[int], None], most: int) -> tuple[int, str]:
             torch.cuda.empty_cache()
         return not full
 
-    fitting, failing = 0, most + 1
-    lines = min(8, most)
+    fitting, failing = 0, maximum + 1
+    lines = min(8, maximum)
     while lines < failing and fits(lines):
-        fitting, lines = lines, min(2 * lines, most) if lines < most else failing
-    if fitting == most:
-        return most, "as many as are sensible for this data; they fit the GPU"
+        fitting, lines = lines, min(2 * lines, maximum) if lines < maximum else failing
+    if fitting == maximum:
+        return maximum, "as many as are sensible for this data; they fit the GPU"
     failing = lines
     for _ in range(_TRIES):
         middle = (fitting + failing) // 2
@@ -110,7 +110,7 @@ def _tried(step: Callable[[int], None], most: int) -> tuple[int, str]:
     )
 
 
-def _measured(step: Callable[[int], None], most: int) -> tuple[int, str]:
+def _measured(step: Callable[[int], None], maximum: int) -> tuple[int, str]:
     """What fits a CPU's free memory, by the peaks of a small step and of one of twice as many
     lines.
     """
@@ -118,17 +118,17 @@ def _measured(step: Callable[[int], None], most: int) -> tuple[int, str]:
         raise UsageError(
             "--batch-size auto measures memory on Linux and on GPUs; give a number of lines here"
         )
-    few = min(8, most)
+    few = min(8, maximum)
     step(2 * few)  # what is loaded once is loaded now
     small, large = _peak(lambda: step(few)), _peak(lambda: step(2 * few))
-    a_line = max((large - small) / few, _LEAST_BYTES)
+    a_line = max((large - small) / few, _MIN_BYTES)
     give_memory_back()
     free = free_memory()
     lines = int(_FILLED["cpu"] * free / a_line)
     reason = f"{megabytes(int(a_line))} a line measured, {megabytes(free)} free"
-    if lines > most:
-        reason += f"; {lines} would fit, {most} are sensible for this data"
-    return max(1, min(lines, most)), reason
+    if lines > maximum:
+        reason += f"; {lines} would fit, {maximum} are sensible for this data"
+    return max(1, min(lines, maximum)), reason
 
 
 def _peak(work: Callable[[], None]) -> int:

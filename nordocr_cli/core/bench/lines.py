@@ -106,11 +106,11 @@ def _cut_regions(
             )
         numbered = enumerate(page.regions, start=number)
         number += len(page.regions)
-        mine = tuple(region for i, region in numbered if i in chosen)
-        if mine:
+        of_page = tuple(region for i, region in numbered if i in chosen)
+        if of_page:
             image = pages.page(page.index, size if all(size) else None)
-            crops += [_cut(image, region) for region in mine]
-            kept.append(Page(page.index, mine))
+            crops += [_cut(image, region) for region in of_page]
+            kept.append(Page(page.index, of_page))
     return _lines_of_pages(pages, crops, kept, layout.language)
 
 

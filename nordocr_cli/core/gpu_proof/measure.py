@@ -264,8 +264,8 @@ def batch_in_little_memory(profile: Profile, device: "torch.device") -> dict[str
     charset = profile.load_charset()
     model = build_model(profile.model, charset.num_classes, charset).to(device).train()
     stepper = Stepper(model, None, profile.geometry, profile.train, device, "bf16")
-    most = 4096 if device.type == "cuda" else 16
-    lines, how = largest_batch(stepper, profile.geometry, charset.num_classes, most)
+    maximum = 4096 if device.type == "cuda" else 16
+    lines, how = largest_batch(stepper, profile.geometry, charset.num_classes, maximum)
     return {"lines": lines, "how": how}
 
 

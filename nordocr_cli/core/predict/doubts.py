@@ -11,7 +11,7 @@ from nordocr_cli.records import Recognition
 
 MINIMUM_CONFIDENCE = 0.6
 # A page is doubtful when more than this share of its lines is empty or unsure.
-_MOST = 0.5
+_MAX_UNSURE_SHARE = 0.5
 # Ink of letters outside of all lines: below it, stamps, signatures and small pictures.
 _UNCOVERED_SHARE = 0.25
 # Where a reading is unsure, letters of this share of the image's height count too: the upper half
@@ -27,7 +27,7 @@ def page_doubts(
     """
     doubts = []
     unsure = sum(is_unsure(reading) for reading in readings)
-    if unsure > _MOST * len(readings):
+    if unsure > _MAX_UNSURE_SHARE * len(readings):
         doubts.append(
             f"{unsure} of {len(readings)} lines are empty or have a confidence below"
             f" {MINIMUM_CONFIDENCE}"

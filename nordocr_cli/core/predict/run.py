@@ -409,7 +409,7 @@ def _batches(files: Iterable[Path], contents: Contents) -> "Iterator[ImageBatch]
     and memory holds; few the first time, so that the network begins at once.
     """
     batch: ImageBatch = []
-    pixels, most = 0, _FIRST_LINES
+    pixels, maximum = 0, _FIRST_LINES
     for path in files:
         try:
             crop = _read_line_image(path, contents)
@@ -417,9 +417,9 @@ def _batches(files: Iterable[Path], contents: Contents) -> "Iterator[ImageBatch]
             pixels += crop.shape[0] * crop.shape[1]
         except DataError as error:
             batch.append((path, error))
-        if len(batch) >= most or pixels >= _PIXELS_AT_A_TIME:
+        if len(batch) >= maximum or pixels >= _PIXELS_AT_A_TIME:
             yield batch
-            batch, pixels, most = [], 0, _LINES_AT_A_TIME
+            batch, pixels, maximum = [], 0, _LINES_AT_A_TIME
     if batch:
         yield batch
 

@@ -91,8 +91,10 @@ def read_page_regions(
         except (DataError, KeyError, ValueError) as error:
             if bad_lines is None:
                 raise
-            is_told = isinstance(error, DataError)
-            bad_lines[index, number] = str(error) if is_told else f"damaged line: {error!r}"
+            is_reported = isinstance(error, DataError)
+            bad_lines[index, number] = (
+                str(error) if is_reported else f"damaged line: {error!r}"
+            )
     return tuple(regions)
 
 

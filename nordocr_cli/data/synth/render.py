@@ -300,9 +300,9 @@ def _draw_cells(
     cells = list(text.cells)
     while cells:
         widths = [setting.length(cell) for cell in cells]
-        least_gap, gaps = (1.0 + 0.6 * shares[0]) * EM_PX, len(cells) - 1
+        min_gap, gaps = (1.0 + 0.6 * shares[0]) * EM_PX, len(cells) - 1
         room = _room(face, "".join(cells), geometry, stretch)
-        spare = room - sum(widths) - gaps * least_gap
+        spare = room - sum(widths) - gaps * min_gap
         if spare >= 0:
             break
         head, blank, _ = cells[-1].rpartition(" ")
@@ -312,7 +312,7 @@ def _draw_cells(
             cells.pop()
     else:
         return None
-    total_gap = gaps * least_gap + (wide * spare if gaps else 0.0)
+    total_gap = gaps * min_gap + (wide * spare if gaps else 0.0)
     total = sum(shares[:gaps]) or 1.0
     side = round(_SIDE_EM * EM_PX)
     width = math.ceil(sum(widths) + total_gap) + 2 * side
@@ -324,7 +324,7 @@ def _draw_cells(
         setting.put(draw, x, baseline, shown)
         x += advance
         if index < gaps:
-            x += least_gap + (total_gap - gaps * least_gap) * shares[index] / total
+            x += min_gap + (total_gap - gaps * min_gap) * shares[index] / total
     return Text(tuple(cells), text.language, text.kind), np.asarray(image)
 
 
