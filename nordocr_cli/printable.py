@@ -48,7 +48,7 @@ def printable_lines(text: str) -> str:
 
 
 def caption(text: str, maximum: int = 200) -> str:
-    """Return `text` as `printable` does, cut to `most` characters, for drawing next to an image.
+    """Return `text` as `printable` does, cut to `maximum` characters, for drawing next to an image.
     A font cannot draw line breaks, and a label from outside may be a megabyte long.
     """
     shown = printable(text[: maximum + 1])

@@ -196,7 +196,7 @@ def _require_size(path: Path, unpacked_bytes: int) -> None:
 
 
 def _require_text(arrays: "np.lib.npyio.NpzFile", name: str, maximum: int) -> None:
-    """Raise ValueError when an array is not one text of 1 to `most` characters."""
+    """Raise ValueError when an array is not one text of 1 to `maximum` characters."""
     found = arrays[name]
     if found.ndim or found.dtype.kind != "U" or not 1 <= len(str(found)) <= maximum:
         raise ValueError(f"{name} is not a text of 1 to {maximum} characters")

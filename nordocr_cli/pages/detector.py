@@ -146,8 +146,8 @@ class TextDetector:
 
 
 def _tiles(length: int, maximum: int) -> Iterator[tuple[slice, slice]]:
-    """Yield the tiles, at most `most` pixels long, along a side of `length` pixels, and the core of
-    each, which no other shares.
+    """Yield the tiles, at most `maximum` pixels long, along a side of `length` pixels, and the core
+    of each, which no other shares.
     """
     if length <= maximum:
         yield slice(0, length), slice(0, length)

@@ -26,12 +26,12 @@ _MIN_BYTES = 1e6  # of a line, should small steps hide in memory that is kept
 def largest_batch(
     stepper: Stepper, geometry: Geometry, num_classes: int, maximum: int
 ) -> tuple[int, str]:
-    """Return how many lines of `batch_width_px` a batch of `stepper` may have, `most` at most, and
-    a sentence on how that was found. Lines of that width and of the widest input both fit.
+    """Return how many lines of `batch_width_px` a batch of `stepper` may have, at most `maximum`,
+    and a sentence on how that was found. Lines of that width and of the widest input both fit.
 
-    A GPU tries ever larger batches; of a CPU the memory that two steps take is measured and what is
-    free divided by it. Raises UsageError where the platform does not tell (a CPU without Linux),
-    and when not one line fits.
+    On a GPU larger and larger batches are tried; on a CPU the memory that two steps take is
+    measured, and the free memory is divided by it. Raises UsageError where the free memory is not
+    known (a CPU without Linux), and when not one line fits.
     """
     width_px, device = stepper.settings.batch_width_px, stepper.device
 
