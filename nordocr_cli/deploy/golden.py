@@ -151,60 +151,62 @@ def write_golden(
     require_golden_name(folder)
     contract = read_contract(onnx)
     geometry = contract.geometry
-    by_width = np.argsort(
-        [geometry.line_width(*crop.shape[:2]) for _, crop in crops], kind="stable"
-    )
+    line_widths = [geometry.line_width(*crop.shape[:2]) for _, crop in crops]
+    by_width = np.argsort(line_widths, kind="stable")
+    batch = _spread(by_width, min(_BATCH_LINES, len(crops)), _OPTION)
     cases = {f"{number:03d}": [number] for number in range(len(crops))}
-    cases["batch"] = [
-        int(number) for number in _spread(by_width, min(_BATCH_LINES, len(crops)), _OPTION)
-    ]
+    cases["batch"] = [int(number) for number in batch]
     with replacing(folder) as temporary:
         temporary.mkdir()
         for number, (_, crop) in enumerate(crops):
             Image.fromarray(crop).save(temporary / f"{number:03d}.png")
-            (temporary / f"{number:03d}.rgb").write_bytes(
-                np.ascontiguousarray(crop).tobytes()
-            )
+            raw = np.ascontiguousarray(crop).tobytes()
+            (temporary / f"{number:03d}.rgb").write_bytes(raw)
+
         written, max_logit = [], 0.0
         for name, members in cases.items():
-            images, widths = pad_batch(
-                [resize_line(crops[number][1], geometry) for number in members], geometry
-            )
+            lines = [resize_line(crops[number][1], geometry) for number in members]
+            images, widths = pad_batch(lines, geometry)
             logits = run(images, widths)  # (N, T, C)
             max_logit = max(max_logit, float(np.abs(logits).max()))
+            pixels = network_input(images, geometry, contract.input_type)
+            readings = zip(members, widths, _decode(logits, widths, contract), strict=True)
             written.append(
                 {
                     "name": name,
                     "lines": [
-                        {
-                            "id": crops[number][0],
-                            "crop": f"{number:03d}.png",
-                            "crop_height": crops[number][1].shape[0],
-                            "crop_width": crops[number][1].shape[1],
-                            "line_width": width,
-                            "frames": contract.out_length(width),
-                            **asdict(reading),
-                        }
-                        for number, width, reading in zip(
-                            members,
-                            widths.tolist(),
-                            _decode(logits, widths, contract),
-                            strict=True,
-                        )
+                        _line_to_json(number, crops[number], int(width), contract, reading)
+                        for number, width, reading in readings
                     ],
-                    "input": _write_tensor(
-                        temporary / f"{name}.input.bin",
-                        network_input(images, geometry, contract.input_type),
-                    ),
+                    "input": _write_tensor(temporary / f"{name}.input.bin", pixels),
                     "logits": _write_tensor(temporary / f"{name}.logits.bin", logits),
                 }
             )
-        write_json(
-            temporary / INDEX, {**_head(onnx, contract, max_logit), "cases": written}
-        )
+        head = _head(onnx, contract, max_logit)
+        write_json(temporary / INDEX, {**head, "cases": written})
         _write_plain(temporary, contract, written)
         characters = check_golden(temporary, onnx, name=folder.name)
     return Golden(folder, len(crops), characters)
+
+
+def _line_to_json(
+    number: int,
+    named_crop: tuple[str, Pixels],
+    width: int,
+    contract: Contract,
+    reading: Recognition,
+) -> dict[str, Any]:
+    """Return what the index says of one line."""
+    name, crop = named_crop
+    return {
+        "id": name,
+        "crop": f"{number:03d}.png",
+        "crop_height": crop.shape[0],
+        "crop_width": crop.shape[1],
+        "line_width": width,
+        "frames": contract.out_length(width),
+        **asdict(reading),
+    }
 
 
 def check_golden(folder: Path, onnx: Path, *, name: str | None = None) -> int:

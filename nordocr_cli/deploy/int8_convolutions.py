@@ -147,14 +147,7 @@ def _quantized(
     out_scale, out_zero = _affine(ranges[node.output[0]])
     before = constant("in_scale", in_scale), constant("in_zero", in_zero)
     after = constant("out_scale", out_scale), constant("out_zero", out_zero)
-    # (O,)
-    scale = (
-        np.maximum(np.abs(weight).reshape(len(weight), -1).max(1), 1e-12) / _WEIGHT_STEPS
-    )
-    small = np.rint(weight / scale[:, None, None, None]).astype(np.int8)
-    rounded_bias = np.clip(
-        np.rint(bias / (in_scale * scale)), -(2**31) + 1, 2**31 - 129
-    ).astype(np.int32)
+    scale, small, rounded_bias = _rounded(weight, bias, in_scale)
 
     yield helper.make_node("QuantizeLinear", [node.input[0], *before], [f"{node.name}/in"])
     pieces = [f"{node.name}/in"]
@@ -163,11 +156,8 @@ def _quantized(
         yield helper.make_node("Split", [f"{node.name}/in"], pieces, axis=1)
     options["group"] = groups // parts
     made = []
-    for part, (piece, w, s, b) in enumerate(
-        zip(
-            pieces, *(np.split(v, parts) for v in (small, scale, rounded_bias)), strict=True
-        )
-    ):
+    split = [np.split(values, parts) for values in (small, scale, rounded_bias)]
+    for part, (piece, w, s, b) in enumerate(zip(pieces, *split, strict=True)):
         values = (
             ("weight", w),
             ("scale", s.astype(np.float32)),
@@ -191,6 +181,19 @@ def _quantized(
         [f"{node.name}/out" if parts > 1 else made[0], *after],
         [node.output[0]],
     )
+
+
+def _rounded(
+    weight: NDArray[np.float32], bias: NDArray[np.float32], in_scale: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.int8], NDArray[np.int32]]:
+    """Return a scale for each output channel (O,), and weight and bias in steps of it."""
+    largest = np.abs(weight).reshape(len(weight), -1).max(1)
+    scale = np.maximum(largest, 1e-12) / _WEIGHT_STEPS
+    steps = np.rint(weight / scale[:, None, None, None]).astype(np.int8)
+    bias_steps = np.rint(bias / (in_scale * scale))
+    # In float32 the upper bound becomes 2**31 - 128, the largest that int32 holds.
+    rounded_bias = np.clip(bias_steps, -(2**31) + 1, 2**31 - 129).astype(np.int32)
+    return scale, steps, rounded_bias
 
 
 def _affine(of: Range) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:

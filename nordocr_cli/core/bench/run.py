@@ -37,6 +37,7 @@ from nordocr_cli.records import Page
 
 if TYPE_CHECKING:
     from nordocr_cli.runtime.protocols import Recognizer
+    from nordocr_cli.runtime.recognizers import RunnerRecognizer
     from nordocr_cli.runtime.stopwatch import Laps
 
 # From this many single calls on, a 99th percentile is meaningful.
@@ -303,38 +304,17 @@ def _row(
     measure: "Laps",
     peaks: Mapping[str, float],
 ) -> Row:
-    from nordocr_cli.core.bench.network import (
-        Operations,
-        by_stages,
-        peak_memory_mb,
-        reset_peak_memory,
-        share_of_peak,
-    )
     from nordocr_cli.runtime.recognizers import RunnerRecognizer
 
-    recognizer = model.recognizer
+    recognizer, runner = model.recognizer, None
+    of_network: dict[str, Any] = {}
     if isinstance(recognizer, RunnerRecognizer):
         runner = recognizer.runner
-    else:
-        runner = None
+        of_network = _network_figures(recognizer, source, peaks)
+    runs_on = runner or recognizer
+
     median_s, count = median(lap.all_lines_s), len(source.crops)
     calls = sum(map(len, lap.single_line_ms))
-    known: dict[str, Any] = {}
-    if isinstance(recognizer, RunnerRecognizer):
-        measurable = reset_peak_memory()
-        found = by_stages(recognizer, source.crops, source.read_s)
-        known = {
-            "stages_s": found.stages,
-            "padding_waste": found.padding_waste,
-            "peak_memory_mb": peak_memory_mb() if measurable else None,
-        }
-        if peaks:
-            operations = Operations(recognizer.runner)
-            flops = sum(operations.of(*shape) for shape in found.shapes)
-            achieved = flops / found.stages.network / 1e9
-            precision = str(getattr(runner, "precision", ""))
-            share = share_of_peak(achieved, peaks, precision)
-            known |= {"flops": flops, "roofline_share": share}
     pages_per_s = None
     if source.pages:
         pages_per_s = len(source.pages) / (median_s + source.read_s)
@@ -343,9 +323,9 @@ def _row(
     same_text = sum(reading.text == reference.text for reading, reference in pairs)
     return Row(
         name=model.name,
-        backend=str(getattr(runner or recognizer, "backend", "tesseract")),
-        device=str(getattr(runner or recognizer, "device", "cpu")),
-        precision=str(getattr(runner or recognizer, "precision", "")),
+        backend=str(getattr(runs_on, "backend", "tesseract")),
+        device=str(getattr(runs_on, "device", "cpu")),
+        precision=str(getattr(runs_on, "precision", "")),
         load_s=model.load_s,
         first_call_s=first,
         lines=count,
@@ -362,8 +342,39 @@ def _row(
         same_weights=model.weights == reference.weights if runner else None,
         sha256=model.sha256 or None,
         exact=exact_lines(source.texts, lap.readings),
-        **known,
+        **of_network,
     )
+
+
+def _network_figures(
+    recognizer: "RunnerRecognizer", source: Lines, peaks: Mapping[str, float]
+) -> dict[str, Any]:
+    """Return the fields of a row that only networks have: time by stage, wasted pixels, memory, and
+    the share of the machine's peak.
+    """
+    from nordocr_cli.core.bench.network import (
+        Operations,
+        by_stages,
+        peak_memory_mb,
+        reset_peak_memory,
+        share_of_peak,
+    )
+
+    measurable = reset_peak_memory()
+    found = by_stages(recognizer, source.crops, source.read_s)
+    figures: dict[str, Any] = {
+        "stages_s": found.stages,
+        "padding_waste": found.padding_waste,
+        "peak_memory_mb": peak_memory_mb() if measurable else None,
+    }
+    if peaks:
+        operations = Operations(recognizer.runner)
+        flops = sum(operations.of(*shape) for shape in found.shapes)
+        achieved = flops / found.stages.network / 1e9
+        precision = str(getattr(recognizer.runner, "precision", ""))
+        figures["flops"] = flops
+        figures["roofline_share"] = share_of_peak(achieved, peaks, precision)
+    return figures
 
 
 def _with_pages(row: Row, lines_per_page: float | None) -> Row:

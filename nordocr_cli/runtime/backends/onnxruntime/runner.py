@@ -90,26 +90,24 @@ class OnnxRuntimeRunner:
         self._input = _only(self._session.get_inputs(), "input", _INPUTS, path)
         self._input_type = _INPUTS[self._input.type]
         output = _only(self._session.get_outputs(), "output", _FLOATS, path)
-        geometry, channels = self.contract.geometry, self.contract.output_channels
-        if (
-            "uint8" in (self._input_type, self.contract.input_type)
-            and self._input_type != self.contract.input_type
-        ):
+        self._require_contract(path, output)
+
+    def _require_contract(self, path: Path, output: Any) -> None:
+        """Raise ArtifactError unless input and output are what the contract says."""
+        height, channels = self.contract.geometry.height, self.contract.output_channels
+        types = (self._input_type, self.contract.input_type)
+        if "uint8" in types and self._input_type != self.contract.input_type:
             raise ArtifactError(
                 f"{path}: its input is {self._input_type}, in its contract"
                 f" {self.contract.input_type}"
             )
-        if len(self._input.shape) != 4 or list(self._input.shape[1:3]) != [
-            3,
-            geometry.height,
-        ]:
+        shape = list(self._input.shape)
+        if len(shape) != 4 or shape[1:3] != [3, height]:
             raise ArtifactError(
-                f"{path}: input {self._input.shape} does not match its contract: (batch, 3,"
-                f" {geometry.height}, width)"
+                f"{path}: input {shape} does not match its contract: (batch, 3, {height}, width)"
             )
-        if len(output.shape) != 3 or (
-            isinstance(output.shape[2], int) and output.shape[2] != channels
-        ):
+        classes = output.shape[2] if len(output.shape) == 3 else None
+        if classes is None or (isinstance(classes, int) and classes != channels):
             raise ArtifactError(
                 f"{path}: output {output.shape} does not match its contract: (batch, frames,"
                 f" {channels})"

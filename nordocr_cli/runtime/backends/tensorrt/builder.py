@@ -219,20 +219,8 @@ def build(
         raise MissingBackendError(
             f"TensorRT {trt.__version__} finds no usable NVIDIA GPU{log.reason(': ')}"
         ) from error
-    network = builder.create_network(
-        1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
-    )
-    parser = trt.OnnxParser(network, log)
-    if not parser.parse_from_file(str(onnx)):
-        log.errors += [parser.get_error(index).desc() for index in range(parser.num_errors)]
-        raise ArtifactError(
-            f"TensorRT {trt.__version__} cannot read {onnx}{log.reason(': ')}"
-        )
-    if network.num_inputs != 1 or network.num_outputs != 1:
-        raise ArtifactError(
-            f"{onnx}: parsed into {network.num_inputs} inputs and {network.num_outputs} outputs;"
-            f" expected one each"
-        )
+    # The network refers to memory of its parser, which is therefore kept.
+    network, _parser = _parsed(trt, builder, onnx, log)
     config = builder.create_builder_config()
     for each in engine.ranges:
         _set_shapes(builder, config, network.get_input(0), each, onnx, log)
@@ -258,9 +246,8 @@ def build(
             f"TensorRT {trt.__version__} cannot build {onnx} for {names}{log.reason(': ')}"
         )
     if settings and settings.timing_cache:
-        write_bytes(
-            settings.timing_cache, bytes(memoryview(config.get_timing_cache().serialize()))
-        )
+        timings = config.get_timing_cache().serialize()
+        write_bytes(settings.timing_cache, bytes(memoryview(timings)))
     return Built(
         plan=bytes(memoryview(plan)),
         inputs=(_describe(network.get_input(0)),),
@@ -270,6 +257,27 @@ def build(
         warnings=tuple(log.warnings),
         seconds=time.monotonic() - began,
     )
+
+
+def _parsed(trt: ModuleType, builder: Any, onnx: Path, log: Any) -> tuple[Any, Any]:
+    """Return the network of an ONNX file, and its parser. Raises ArtifactError with TensorRT's own
+    reason.
+    """
+    network = builder.create_network(
+        1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
+    )
+    parser = trt.OnnxParser(network, log)
+    if not parser.parse_from_file(str(onnx)):
+        log.errors += [parser.get_error(index).desc() for index in range(parser.num_errors)]
+        raise ArtifactError(
+            f"TensorRT {trt.__version__} cannot read {onnx}{log.reason(': ')}"
+        )
+    if network.num_inputs != 1 or network.num_outputs != 1:
+        raise ArtifactError(
+            f"{onnx}: parsed into {network.num_inputs} inputs and {network.num_outputs} outputs;"
+            " expected one each"
+        )
+    return network, parser
 
 
 def _apply(trt: ModuleType, config: Any, settings: Settings, progress: Progress) -> None:
