@@ -25,7 +25,7 @@ def draw_curves(folder: Path) -> Path | None:
     """Draw loss, CER and lines with an error, learning rate, speed and data wait over the steps of
     the run in `folder`. None, and no picture, where nothing was logged yet.
     """
-    load_matplotlib(CURVES)
+    load_matplotlib(CURVES_FILE)
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
