@@ -130,7 +130,9 @@ class TextDetector:
                 f"onnxruntime cannot be imported ({error}); pip install onnxruntime"
             ) from error
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3  # errors only
+        options.log_severity_level = (
+            4  # errors are raised, and their log shows control characters
+        )
         options.intra_op_num_threads = self._threads or 0
         # A plan of the memory for each size of tile would take more memory than the tiles do.
         options.enable_mem_pattern = False

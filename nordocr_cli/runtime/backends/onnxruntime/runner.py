@@ -62,7 +62,9 @@ class OnnxRuntimeRunner:
                 f"onnxruntime cannot be imported ({error}); pip install onnxruntime"
             ) from error
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3  # errors only
+        options.log_severity_level = (
+            4  # errors are raised, and their log shows control characters
+        )
         options.intra_op_num_threads = threads or 0  # 0: all cores
         requested = parse_device(device)
         # Exactly the checked bytes are loaded. A model without a digest may keep its weights in
