@@ -82,6 +82,11 @@ def hide(secret: str) -> None:
         _SECRETS.update((secret, quote(secret, safe=""), json.dumps(secret)[1:-1]))
 
 
+def holds_secret(text: str) -> bool:
+    """Return whether a text holds one of the secrets that `hide` was given."""
+    return any(secret in text for secret in _SECRETS)
+
+
 def redacted(text: str) -> str:
     """Return `text` with `***` for hidden secrets, for what an Authorization header holds, and for
     the password in an address.

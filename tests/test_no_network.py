@@ -118,3 +118,15 @@ def test_drawing_leaves_no_list_of_fonts_below_the_home_folder(tmp_path):
     environment |= {"HOME": str(home), "TMPDIR": str(temporary)}
     subprocess.run([sys.executable, "-c", code], env=environment, check=True)
     assert [*home.rglob("*"), *temporary.rglob("*")] == []
+
+
+def test_rapidocr_is_imported_without_an_internet_socket(tmp_path):
+    pytest.importorskip("rapidocr")
+    log = tmp_path / "strace.log"
+    code = (
+        "from nordocr_cli.runtime.backends.rapidocr.recognizer import load_rapidocr;"
+        "load_rapidocr('a test')"
+    )
+    strace = ["strace", "-f", "-qq", "-e", "trace=network", "-o", str(log)]
+    subprocess.run([*strace, sys.executable, "-c", code], check=True)
+    assert "AF_INET" not in log.read_text()

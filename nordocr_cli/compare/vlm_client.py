@@ -31,7 +31,7 @@ from nordocr_cli.compare.reply import (
 )
 from nordocr_cli.errors import MissingBackendError, NordocrError, UsageError
 from nordocr_cli.limits import parse_json
-from nordocr_cli.printable import redacted
+from nordocr_cli.printable import holds_secret, redacted
 
 _MAX_BACKOFF_S = 30.0
 # So many failures without one answer between them, at 30 % once in 10^16 runs, mean that the server
@@ -226,6 +226,9 @@ class Client:
                 reply = parse_completion(body, headers.get("Content-Type", ""))
             except ServerError as error:
                 return self._judge_error(error.status or 500, str(error), headers)
+            if holds_secret(reply.content):
+                reason = "the server repeats the key in its answer"
+                return Outcome(answer=Answer("failed", reason=reason))
             return Outcome(reply=reply)
 
         words = _words(body)

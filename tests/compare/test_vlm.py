@@ -64,6 +64,8 @@ class Handler(BaseHTTPRequestHandler):
         choice = {"message": {"content": f"line {gray}\n"}, "finish_reason": "stop"}
         if fault == "long":
             choice["finish_reason"] = "length"
+        if fault == "key as text":
+            choice["message"]["content"] = self.headers["Authorization"]
         if fault == "lines":
             choice["message"]["content"] = "one\ntwo"
         if fault == "nothing":
@@ -250,6 +252,15 @@ def test_a_key_that_the_server_repeats_is_left_out(server, tmp_path, fault):
     assert "bad key" in told
     assert "sesame" not in told
     assert not recorded.exists() or "sesame" not in recorded.read_text()
+
+
+def test_an_answer_that_is_the_key_fails_and_is_not_recorded(server, tmp_path):
+    server.faults = {5: ["key as text"]}
+    recorded = tmp_path / "a.jsonl"
+    asked = asking(server, key="sesame-open", tries=1)
+    first, second = read(questions(5, 6), AnswerFile(recorded, "reader"), asked)
+    assert (first.status, second.text) == ("failed", "line 6")
+    assert "sesame" not in str(first) + recorded.read_text()
 
 
 @pytest.mark.parametrize("code", [401, 403, 302])

@@ -13,6 +13,7 @@ import numpy as np
 from nordocr_cli.errors import MissingBackendError
 from nordocr_cli.extras import install_line
 from nordocr_cli.records import Box, Recognition
+from nordocr_cli.runtime.backends.rapidocr.recognizer import load_rapidocr
 
 if TYPE_CHECKING:
     from nordocr_cli.compare.endpoint import Endpoint
@@ -113,9 +114,7 @@ class PpocrRecognizer:
     name = "ppocr"
 
     def __init__(self, threads: int | None = None) -> None:
-        from rapidocr import RapidOCR
-
-        self._engine: Any = RapidOCR(
+        self._engine: Any = load_rapidocr("the recognizer ppocr")(
             params={
                 "EngineConfig.onnxruntime.intra_op_num_threads": threads or 1,
                 "EngineConfig.onnxruntime.inter_op_num_threads": 1,

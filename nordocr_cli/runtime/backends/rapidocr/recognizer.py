@@ -3,8 +3,10 @@ languages, trained by others on other data. Its errors differ from those of this
 and of Tesseract, which makes it useful for a consensus.
 """
 
+import socket
 from collections.abc import Sequence
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -55,14 +57,29 @@ class RapidOcrRecognizer:
         return Recognition(str(found.txts[0]), finite(score))
 
 
+def load_rapidocr(purpose: str) -> Any:
+    """Return the class RapidOCR. For its downloads it imports urllib3, which binds a socket to see
+    whether the machine has IPv6; here it does not.
+
+    Raises MissingBackendError, for what `purpose` names, without the module.
+    """
+    has_ipv6 = socket.has_ipv6
+    socket.has_ipv6 = False
+    try:
+        from rapidocr import RapidOCR
+    except ImportError as error:
+        raise missing("rapidocr", purpose) from error
+    finally:
+        socket.has_ipv6 = has_ipv6
+    return RapidOCR
+
+
 def find_rapidocr_model() -> Path:
     """Return the recognition model of the rapidocr wheel. Raises MissingBackendError without it."""
-    try:
-        import rapidocr
-    except ImportError as error:
-        raise missing("rapidocr", "the recognizer rapidocr") from error
-
-    folder = Path(str(rapidocr.__file__)).parent / "models"
+    module = find_spec("rapidocr")
+    if module is None or module.origin is None:
+        raise missing("rapidocr", "the recognizer rapidocr")
+    folder = Path(module.origin).parent / "models"
     models = sorted(folder.glob(_MODELS))
     if not models:
         raise MissingBackendError(
@@ -72,9 +89,7 @@ def find_rapidocr_model() -> Path:
 
 
 def _open_engine(threads: int | None) -> Any:
-    from rapidocr import RapidOCR
-
-    return RapidOCR(
+    return load_rapidocr("the recognizer rapidocr")(
         params={
             "Global.log_level": "error",
             # Keep results of low confidence too: the caller decides what to trust.
