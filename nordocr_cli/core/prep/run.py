@@ -434,7 +434,7 @@ def _warn_of_missing_groups(
     missing = [group for group in groups_missing(groups, parts) if group]
     if missing:
         progress.warn(
-            f"--val-split: no document of {', '.join(missing)} is in the validation store, as there"
+            f"no document of {', '.join(missing)} is in the validation store: there"
             " is only one of each, or they are too large for the share"
         )
 
