@@ -162,6 +162,9 @@ def test_a_set_that_got_worse_is_named():
     assert "reads held-out worse" in replacement_problem(
         (one("held-out", few, 0.2), one("guard", same))
     )
+    by_chance = replacement_problem((one("held-out", few, 0.2), one("guard", same)))
+    assert "to 20.00%); nothing was written" in by_chance
+    assert "With so few documents it may be chance: add some." in by_chance
     # Labels that are readings of engines hold errors: only a clear verdict counts.
     unclear = (one("held-out", few, 0.2), one("guard", same))
     assert replacement_problem(unclear, certain_labels=False) == ""

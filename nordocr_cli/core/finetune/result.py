@@ -115,9 +115,15 @@ def replacement_problem(sets: tuple[SetResult, ...], certain_labels: bool = True
     if not worse:
         return ""
     names = " and ".join(one.name for one in worse)
+    rates = ", ".join(
+        f"CER {_percent(one.cer_before)} to {_percent(one.cer_after)}" for one in worse
+    )
+    advice = "Look at the labels with `nordocr data view`, or raise --rendered"
+    if any(one.verdict == "too few documents" for one in worse):
+        advice = f"With so few documents it may be chance: add some. {advice}"
     return (
-        f"the recognizer reads {names} worse than before; nothing was written under the final"
-        " name. Look at the labels with `nordocr data view`, or raise --rendered"
+        f"the recognizer reads {names} worse than before ({rates}); nothing was written under the"
+        f" final name. {advice}"
     )
 
 
