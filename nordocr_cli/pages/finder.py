@@ -23,6 +23,7 @@ from nordocr_cli.pages.ink import (
 from nordocr_cli.pages.leaders import Leader, find_leaders, painted_over
 from nordocr_cli.pages.order import Span, paragraphs_of, reading_order, rows_of
 from nordocr_cli.pages.outline import Outline
+from nordocr_cli.pages.specks import find_specks
 from nordocr_cli.pixels import Pixels
 from nordocr_cli.records import Point, Recognition
 
@@ -89,8 +90,9 @@ class PageLines:
 
     `quarter_turns` (0 to 3) is how often the text was turned clockwise by a quarter; `skew_degrees`
     is the rest of its turn, positive where lines fall to the right. `uncovered_share` is the share
-    of the ink of letters that lies in no line; a few letters do not count. `leader_dots` (N, 4) are
-    the left, top, width and height in pixels of the dots of leaders, which are not text.
+    of the ink of letters that lies in no line; a few letters do not count. `leader_dots` and
+    `specks`, both (N, 4), are the left, top, width and height in pixels of the dots of leaders and
+    of dirt in the lines, which are not text.
     """
 
     lines: tuple[PageLine, ...]
@@ -100,12 +102,18 @@ class PageLines:
     leader_dots: NDArray[np.int32] = field(
         default_factory=lambda: np.empty((0, 4), np.int32)
     )
+    specks: NDArray[np.int32] = field(default_factory=lambda: np.empty((0, 4), np.int32))
 
-    def without_leaders(self, page: Pixels) -> Pixels:
-        """Return `page`, uint8 (H, W, 3) or (H, W), with paper in place of the dots of leaders."""
-        if not len(self.leader_dots):
-            return page
-        return painted_over(page, self.leader_dots)
+    def text_only(self, page: Pixels) -> Pixels:
+        """Return `page`, uint8 (H, W, 3) or (H, W), with paper in place of the dots of leaders and
+        specks.
+        """
+        if len(self.leader_dots):
+            page = painted_over(page, self.leader_dots)
+        if len(self.specks):
+            # Letters may stand close to a speck.
+            page = painted_over(page, self.specks, margin_px=1)
+        return page
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,21 +231,23 @@ class LineFinder:
         """
         leaders = find_leaders(areas, letter_height(letters))
         if not leaders:
-            return self._find(page, mask, letters, (), read)
+            return self._find(page, mask, areas, letters, (), read)
 
         dots = np.concatenate([leader.dots[:, :4] for leader in leaders])
         page = painted_over(page, dots)
         mask = ink_mask(gray_of(page))
-        letters = letters_among(ink_areas(mask), min(mask.shape))
+        areas = ink_areas(mask)
+        letters = letters_among(areas, min(mask.shape))
         if not len(letters):
             return PageLines((), leader_dots=dots)
-        found = self._find(page, mask, letters, leaders, read)
+        found = self._find(page, mask, areas, letters, leaders, read)
         return replace(found, leader_dots=dots)
 
     def _find(
         self,
         page: Pixels,
         mask: Pixels,
+        areas: NDArray[np.int32],
         letters: NDArray[np.int32],
         leaders: Sequence[Leader],
         read: Read | None,
@@ -273,7 +283,8 @@ class LineFinder:
             paragraph = lines[-1].paragraph + 1 if lines else 0
             lines.append(replace(line, paragraph=paragraph))
         share = uncovered_share(letters, missed, letter_px)
-        return PageLines(tuple(lines), quarter_turns, skew, share)
+        specks = find_specks(areas, outlines, mask.shape, letter_px)[:, :4]
+        return PageLines(tuple(lines), quarter_turns, skew, share, specks=specks)
 
 
 def _joined_by_leaders(
@@ -310,8 +321,11 @@ def _enlarged(found: PageLines, factor: float) -> PageLines:
     lines = tuple(
         replace(line, outline=line.outline.scaled(factor, factor)) for line in found.lines
     )
-    dots = np.rint(found.leader_dots * factor).astype(np.int32)
-    return replace(found, lines=lines, leader_dots=dots)
+    dots, specks = (
+        np.rint(places * factor).astype(np.int32)
+        for places in (found.leader_dots, found.specks)
+    )
+    return replace(found, lines=lines, leader_dots=dots, specks=specks)
 
 
 def turned_letters(letters: NDArray[np.int32], width: int) -> NDArray[np.int32]:
@@ -330,14 +344,19 @@ def turned_back(found: PageLines, width: int) -> PageLines:
     for line in found.lines:
         points = tuple((width - y, x) for x, y in line.outline.points)
         lines.append(replace(line, outline=Outline(points)))
-    left, top, dot_width, dot_height = found.leader_dots.T
-    dots = np.stack([width - top - dot_height, left, dot_height, dot_width], axis=1)
     return replace(
         found,
         lines=tuple(lines),
         quarter_turns=(found.quarter_turns + 1) % 4,
-        leader_dots=dots,
+        leader_dots=_places_turned_back(found.leader_dots, width),
+        specks=_places_turned_back(found.specks, width),
     )
+
+
+def _places_turned_back(places: NDArray[np.int32], width: int) -> NDArray[np.int32]:
+    """Places (N, 4), left, top, width and height, on the page before `turned_back`."""
+    left, top, place_width, place_height = places.T
+    return np.stack([width - top - place_height, left, place_height, place_width], axis=1)
 
 
 def detection_scale(letter_px: float, pixels: int) -> float:

@@ -75,13 +75,16 @@ def find_leaders(areas: Areas, letter_px: float) -> list[Leader]:
     return leaders
 
 
-def painted_over(page: Pixels, boxes: NDArray[np.int32]) -> Pixels:
+def painted_over(
+    page: Pixels, boxes: NDArray[np.int32], margin_px: int | None = None
+) -> Pixels:
     """Return a copy of `page`, uint8 (H, W, 3) or (H, W), with paper in place of `boxes` (N, 4):
-    left, top, width and height in pixels.
+    left, top, width and height in pixels. `margin_px` around them is paper too, by default what the
+    soft edges of gray scans need.
     """
     painted = page.copy()
     for left, top, width, height in boxes.tolist():
-        margin = 1 + height // 3  # soft edges of gray scans
+        margin = 1 + height // 3 if margin_px is None else margin_px
         columns = slice(max(0, left - margin), left + width + margin)
         around = page[max(0, top - 4 * margin) : top + height + 4 * margin, columns]
         paper = np.median(around.reshape(-1, *page.shape[2:]), axis=0)

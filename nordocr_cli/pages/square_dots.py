@@ -47,7 +47,7 @@ class FoundPage:
     @classmethod
     def of(cls, square: SquarePage, found: PageLines) -> "FoundPage":
         """Return the page that lines `found` on a square page are cut from."""
-        text_only = found.without_leaders(square.pixels)
+        text_only = found.text_only(square.pixels)
         return cls(SquarePage(text_only, square.x_factor, square.y_factor), found)
 
     def on_page(self, outline: Outline) -> Outline:
