@@ -60,7 +60,7 @@ def screenshot(reader: nordocr.Reader) -> None:
         tab.set_input_files("#file", DOCUMENT)
         tab.wait_for_selector("#lines textarea", timeout=300_000)
         tab.eval_on_selector("#image", "image => image.decode()")
-        tab.focus("#lines li:nth-child(4) input")
+        tab.focus("#lines li:nth-child(4) textarea")
         tab.keyboard.press("Enter")
         content = tab.screenshot()
         browser.close()
