@@ -39,6 +39,7 @@ from nordocr_cli.printable import shown_path
 _STALE_AFTER_S = 3600.0
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _LOCK_SUFFIX = ".lock"
+_TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp", re.DOTALL)
 _RENAME = "rename it (convmv -f latin1 -t utf8 does so)"
 # A folder that holds this file can be continued by its command's `--resume`, which removes it when
 # it is done; it is not swept away before.
@@ -177,6 +178,11 @@ def temporaries_of(target: Path) -> list[Path]:
         for path in target.parent.iterdir()
         if named.fullmatch(path.name) and not path.name.endswith(_LOCK_SUFFIX)
     ]
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether a path has the name of a temporary, `.name.xxxxxxxx.tmp`."""
+    return bool(_TEMPORARY.fullmatch(path.name))
 
 
 def is_abandoned(temporary: Path) -> bool:

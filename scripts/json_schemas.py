@@ -38,7 +38,7 @@ from nordocr_cli.core.train.result import TrainResult
 from nordocr_cli.core.train.selftest import ResumeTest
 from nordocr_cli.deploy.parity import ParityPoint
 from nordocr_cli.metrics.calibration import Calibration
-from nordocr_cli.models.head import HeadReport
+from nordocr_cli.models.head_transfer import HeadReport
 
 # Content that has its own description: a contract (docs/contract.md), the sidecar of an ONNX file
 # or an engine, a model table, an environment.

@@ -3,13 +3,12 @@ that folder is ever touched.
 """
 
 import os
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from nordocr_cli.atomic import is_abandoned
+from nordocr_cli.atomic import is_abandoned, is_temporary
 from nordocr_cli.core.runs import find_runs, is_finished, is_running
 from nordocr_cli.data.store import LineStore
 from nordocr_cli.errors import DataError, NordocrError, UsageError, nearest
@@ -25,8 +24,6 @@ _LABEL_FILES = {
     for name in ("labels", "manifest")
     for suffix in ("jsonl", "json", "tsv", "csv", "txt")
 }
-# What atomic.py calls its temporaries (`.NAME.xxxxxxxx.tmp`).
-_TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -135,7 +132,7 @@ def _waste(path: Path, kind: FileKind, why: str) -> Waste | None:
 
 
 def _is_stale(path: Path) -> bool:
-    return bool(_TEMPORARY.fullmatch(path.name)) and is_abandoned(path)
+    return is_temporary(path) and is_abandoned(path)
 
 
 def delete(root: Path, waste: list[Waste]) -> int:

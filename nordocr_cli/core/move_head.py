@@ -10,7 +10,7 @@ from nordocr_cli.artifact.shipped import find_weights
 from nordocr_cli.atomic import refuse_inputs, sha256_of
 from nordocr_cli.charset import Charset, load_charset
 from nordocr_cli.errors import UsageError
-from nordocr_cli.models.head import HeadReport, NewRows, plan_move
+from nordocr_cli.models.head_transfer import HeadReport, NewRows, plan_move
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def move_charset(move: Move) -> None:
     Raises ArtifactError when the weights are damaged or have no linear head, DataError when the
     disk is full.
     """
-    from nordocr_cli.models.head import move_head
+    from nordocr_cli.models.head_transfer import move_head
     from nordocr_cli.models.weights import load_model, save_weights
 
     # weights that do not fit their own contract are not passed on

@@ -16,8 +16,9 @@ from torch.nn import functional as F
 from nordocr_cli.charset import BLANK
 from nordocr_cli.models.base import AuxiliaryBranch, LineNetwork, ctc_loss, frames_of
 from nordocr_cli.models.kernels.attention import attention
+from nordocr_cli.models.layers import init_weights
 from nordocr_cli.models.masking import valid_keys
-from nordocr_cli.models.svtrv2 import SvtrV2, init_weights
+from nordocr_cli.models.svtrv2 import SvtrV2
 
 CTC_WEIGHT = 0.1  # of the CTC loss, added to that of the guidance, as its authors train
 _CONTEXT = 5  # characters

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from nordocr_cli.models.kernels.attention import attention
 from nordocr_cli.models.kernels.linear import Linear, linear_gelu
+from nordocr_cli.models.masking import zero_padding
 
 
 class SelfAttention(nn.Module):
@@ -76,3 +77,44 @@ def convolve(conv: nn.Module, x: Tensor) -> Tensor:
     channels_last memory.
     """
     return conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+
+class Downsample(nn.Module):
+    """A 3x3 convolution that widens the channels and divides the height by `stride`, then a
+    norm.
+    """
+
+    def __init__(self, dim: int, out_dim: int, stride: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(dim, out_dim, kernel_size=3, stride=(stride, 1), padding=1)
+        self.norm = nn.LayerNorm(out_dim)
+
+    def forward(self, x: Tensor, valid: Tensor | None) -> Tensor:
+        """Map (N, H, W, C) to (N, ceil(H / stride), W, C')."""
+        return self.norm(convolve(self.conv, zero_padding(x, valid)))
+
+
+class StemLayer(nn.Module):
+    """A 3x3 convolution of stride 2, BatchNorm, GELU."""
+
+    def __init__(self, channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(
+            channels, out_channels, kernel_size=3, stride=2, padding=1, bias=False
+        )
+        self.norm = nn.BatchNorm2d(out_channels)
+        self.act = nn.GELU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, H, W) to (N, C', ceil(H / 2), ceil(W / 2))."""
+        return self.act(self.norm(self.conv(x)))
+
+
+def init_weights(module: nn.Module) -> None:
+    """Start a layer as the authors of SVTR and SVTRv2 start their encoders."""
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.Conv2d):
+        nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -22,10 +22,19 @@ from torch.nn import functional as F
 
 from nordocr_cli.models.base import CtcNetwork
 from nordocr_cli.models.kernels.attention import attention
-from nordocr_cli.models.layers import DropPath, Mlp, SelfAttention, convolve, drop_rates
+from nordocr_cli.models.layers import (
+    Downsample,
+    DropPath,
+    Mlp,
+    SelfAttention,
+    StemLayer,
+    convolve,
+    drop_rates,
+    init_weights,
+)
 from nordocr_cli.models.masking import columns_by_stride, valid_keys, zero_padding
 from nordocr_cli.models.merging import SVTRMerging
-from nordocr_cli.models.svtrv2 import Downsample, RctcHead, StemLayer, init_weights
+from nordocr_cli.models.rctc import RctcHead
 from nordocr_cli.settings import SvtrModel
 
 _HEAD = 32  # channels of an attention head

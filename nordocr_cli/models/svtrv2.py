@@ -10,14 +10,22 @@ free. Unlike the authors' code, the output is logits in evaluation too, and padd
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nordocr_cli.models.base import CtcNetwork
-from nordocr_cli.models.kernels.linear import Linear
-from nordocr_cli.models.layers import DropPath, Mlp, SelfAttention, convolve, drop_rates
+from nordocr_cli.models.layers import (
+    Downsample,
+    DropPath,
+    Mlp,
+    SelfAttention,
+    StemLayer,
+    convolve,
+    drop_rates,
+    init_weights,
+)
 from nordocr_cli.models.masking import columns_by_stride, valid_keys, zero_padding
+from nordocr_cli.models.rctc import RctcHead
 from nordocr_cli.settings import SvtrV2Model
 
 _HEAD = 32  # channels of an attention head, and of a group of the convolutions
@@ -94,21 +102,6 @@ class Flatten(nn.Module):
         return x
 
 
-class Downsample(nn.Module):
-    """A 3x3 convolution that widens the channels and divides the height by `stride`, then a
-    norm.
-    """
-
-    def __init__(self, dim: int, out_dim: int, stride: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(dim, out_dim, kernel_size=3, stride=(stride, 1), padding=1)
-        self.norm = nn.LayerNorm(out_dim)
-
-    def forward(self, x: Tensor, valid: Tensor | None) -> Tensor:
-        """Map (N, H, W, C) to (N, ceil(H / stride), W, C')."""
-        return self.norm(convolve(self.conv, zero_padding(x, valid)))
-
-
 class EncoderStage(nn.Module):
     """Blocks of one width of channels, and what leads to the next stage."""
 
@@ -142,22 +135,6 @@ class LastStage(nn.Module):
             _LAST_DROPOUT,
             self.training,
         )
-
-
-class StemLayer(nn.Module):
-    """A 3x3 convolution of stride 2, BatchNorm, GELU."""
-
-    def __init__(self, channels: int, out_channels: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(
-            channels, out_channels, kernel_size=3, stride=2, padding=1, bias=False
-        )
-        self.norm = nn.BatchNorm2d(out_channels)
-        self.act = nn.GELU()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (N, C, H, W) to (N, C', ceil(H / 2), ceil(W / 2))."""
-        return self.act(self.norm(self.conv(x)))
 
 
 class Stem(nn.Module):
@@ -210,53 +187,6 @@ class Encoder(nn.Module):
         return x, valid4  # (N, H/8 or 1, T, C)
 
 
-class RowBlock(nn.Module):
-    """Pre-norm attention block over the frames of one row."""
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.norm1 = nn.LayerNorm(dim)
-        self.attn = SelfAttention(dim, dim // _HEAD, qkv_bias=False)
-        self.norm2 = nn.LayerNorm(dim)
-        self.mlp = Mlp(dim, _MLP_RATIO * dim)
-
-    def forward(self, x: Tensor, keys: Tensor | None) -> Tensor:
-        """Map (rows, T, C) to (rows, T, C); `keys` is bool (rows, 1, 1, T) or None."""
-        x = x + self.attn(self.norm1(x), keys)
-        return x + self.mlp(self.norm2(x))
-
-
-class RctcHead(nn.Module):
-    """Feature rearrangement and classifier: rows attend along the line, then a learned query picks
-    among the rows a frame.
-    """
-
-    def __init__(self, dim: int, num_classes: int) -> None:
-        super().__init__()
-        self.char_token = nn.Parameter(torch.empty(1, 1, dim))
-        self.w_atten_block = RowBlock(dim)
-        self.fc_kv = Linear(dim, 2 * dim)
-        self.fc = nn.Linear(dim, num_classes)
-        nn.init.trunc_normal_(self.char_token, std=0.02)
-
-    def forward(self, x: Tensor, valid: Tensor | None) -> Tensor:
-        """Return logits (N, T, classes) for features (N, H, T, C); `valid` is bool (N, T) or
-        None.
-        """
-        rows = x.shape[1]
-        # (N H, 1, 1, T)
-        if valid is None:
-            keys = None
-        else:
-            keys = valid_keys(valid.repeat_interleave(rows, dim=0), 1)
-        x = self.w_atten_block(x.flatten(0, 1), keys).reshape(x.shape)  # (N, H, T, C)
-        k, v = self.fc_kv(x).chunk(2, dim=-1)  # (N, H, T, C) each
-        weights = (k @ self.char_token.transpose(1, 2)).softmax(
-            dim=1
-        )  # (N, H, T, 1), no scaling
-        return self.fc((weights * v).sum(dim=1))  # (N, T, classes)
-
-
 class PlainHead(nn.Module):
     """The classifier of each frame."""
 
@@ -299,13 +229,3 @@ def _block(mixer: str, dim: int, rates: Iterator[float]) -> nn.Module:
     if mixer == "C":
         return ConvBlock(dim, next(rates))
     return GlobalBlock(dim, next(rates))
-
-
-def init_weights(module: nn.Module) -> None:
-    """The authors' start of the encoder; the head starts with torch's defaults."""
-    if isinstance(module, nn.Linear):
-        nn.init.trunc_normal_(module.weight, std=0.02)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
-    elif isinstance(module, nn.Conv2d):
-        nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

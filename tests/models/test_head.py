@@ -10,7 +10,7 @@ from nordocr_cli.charset import ALPHANUMERIC, NORDIC, NORDIC_EXT, Charset
 from nordocr_cli.data.resize import normalize_array, read_image, resize_line
 from nordocr_cli.decode.ctc import decode_greedy
 from nordocr_cli.errors import ArtifactError
-from nordocr_cli.models.head import move_head
+from nordocr_cli.models.head_transfer import move_head
 from nordocr_cli.models.registry import build_model, network_class
 from nordocr_cli.models.svtrv2_nano import SvtrV2Nano
 from nordocr_cli.models.weights import load_model

@@ -10,7 +10,7 @@ from nordocr_cli.app import app
 from nordocr_cli.charset import ALPHANUMERIC, NORDIC, Charset
 from nordocr_cli.core.import_ import import_checkpoint, plan_import
 from nordocr_cli.errors import ArtifactError
-from nordocr_cli.models.head import move_head
+from nordocr_cli.models.head_transfer import move_head
 from nordocr_cli.models.parseq.network import Parseq
 from nordocr_cli.models.registry import build_model
 from nordocr_cli.models.weights import load_model

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from nordocr_cli.data.store import LineStore
     from nordocr_cli.models.base import AuxiliaryBranch, LineNetwork
-    from nordocr_cli.models.head import HeadReport
+    from nordocr_cli.models.head_transfer import HeadReport
     from nordocr_cli.training.distributed import DistributedContext
     from nordocr_cli.training.freezing import Freezing
     from nordocr_cli.training.state import RunLimits
@@ -120,7 +120,7 @@ def new_network(
     Raises ArtifactError when the weights are of another charset, geometry or network.
     """
     from nordocr_cli.models.checkpoints.fit import require_same_tensors
-    from nordocr_cli.models.head import move_head
+    from nordocr_cli.models.head_transfer import move_head
     from nordocr_cli.models.weights import load_weights
 
     model = _seeded(profile, charset)

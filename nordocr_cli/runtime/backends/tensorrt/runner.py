@@ -21,7 +21,6 @@ from nordocr_cli.artifact.contract import Contract, contract_from_json
 from nordocr_cli.atomic import write_bytes
 from nordocr_cli.data.resize import network_input
 from nordocr_cli.errors import ArtifactError, MissingBackendError, UsageError
-from nordocr_cli.runtime.backends.tensorrt.builder import recorder
 from nordocr_cli.runtime.backends.tensorrt.cuda_driver import Cuda, GpuBuffer
 from nordocr_cli.runtime.backends.tensorrt.engine_file import (
     ENGINE_CODE_ALLOWED,
@@ -32,6 +31,7 @@ from nordocr_cli.runtime.backends.tensorrt.engine_file import (
     sidecar_path,
 )
 from nordocr_cli.runtime.backends.tensorrt.gpu_arch import GpuArch, arch_of, find_arch
+from nordocr_cli.runtime.backends.tensorrt.log import recorder
 from nordocr_cli.runtime.batch_checks import require_batch
 from nordocr_cli.runtime.device import parse_device
 from nordocr_cli.runtime.protocols import Runner
