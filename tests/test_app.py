@@ -43,7 +43,7 @@ def test_a_stopped_command_says_so_and_ends_with_130(sent):
     assert process.stdout.readline() == "at work\n"
     time.sleep(0.1)
     process.send_signal(sent)
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=120)
     assert (process.returncode, "interrupted" in err, "Traceback" in err) == (
         130,
         True,

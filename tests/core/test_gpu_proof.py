@@ -165,7 +165,7 @@ def test_a_step_that_hangs_is_ended_and_the_next_one_runs(stepped):
     plan = stepped({"hangs": "import time; time.sleep(60)", "writes": WRITES}, limit_s=6)
     began = time.monotonic()
     result = run_proof(plan)
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 55
     assert [step["status"] for step in result.value["steps"]] == ["timed out", "ok"]
     assert "over its limit of 6 s" in result.value["steps"][0]["reason"]
     assert result.failed == ["hangs"]
