@@ -86,7 +86,8 @@ class _OpenDocument:
         self._base_bytes: int = request["memory"]
         self._maximum_bytes = self._base_bytes
         self._seconds: float = request["seconds"]
-        _limit_memory(self._base_bytes)
+        _limit("RLIMIT_CORE", 0)  # a crash leaves no file
+        _limit("RLIMIT_DATA", self._base_bytes)
         self._limit_time()
         self._document = pypdfium2.PdfDocument(content)
         self.page_count = len(self._document)
@@ -117,19 +118,14 @@ class _OpenDocument:
 
     def _limit_time(self) -> None:
         """Let the kernel end this process some seconds of processor time from now."""
-        try:
-            import resource
-        except ImportError:  # Windows
-            return
-        end = math.ceil(time.process_time() + self._seconds)
-        resource.setrlimit(resource.RLIMIT_CPU, (end, resource.RLIM_INFINITY))
+        _limit("RLIMIT_CPU", math.ceil(time.process_time() + self._seconds))
 
     def _opened(self, index: int) -> "pypdfium2.PdfPage":
         if self._page is None or index != self._page_index:
             if self._page is not None:
                 self._page.close()
             self._page, self._largest_pixels = None, 0
-            _limit_memory(self._base_bytes)
+            _limit("RLIMIT_DATA", self._base_bytes)
             self._page = self._document[index]
             self._page_index = index
         return self._page
@@ -189,8 +185,8 @@ class _OpenDocument:
     def _allow_pixels(self) -> None:
         """Raise the limit of memory by what the pixels of this page may take."""
         per_pixel = self._bytes_per_pixel + _MARGIN_PER_PIXEL
-        self._maximum_bytes = self._base_bytes + per_pixel * self._largest_pixels
-        _limit_memory(self._maximum_bytes)
+        requested = self._base_bytes + per_pixel * self._largest_pixels
+        self._maximum_bytes = _limit("RLIMIT_DATA", requested)
 
     def _require_memory(self) -> None:
         margin = _MARGIN_PER_PIXEL * self._largest_pixels
@@ -236,19 +232,20 @@ def _form_of(bitmap: "pypdfium2.PdfBitmap") -> dict[str, int]:
     }
 
 
-def _limit_memory(maximum_bytes: int) -> None:
-    """Let the kernel refuse this process more memory than this; where it can, on Linux, also when
-    the memory is not of the heap.
+def _limit(name: str, maximum: int) -> int:
+    """Let the kernel limit what this process takes of a resource, such as "RLIMIT_DATA". Return the
+    limit that holds: the user may have set a lower one, which only root can raise.
     """
     try:
         import resource
     except ImportError:  # Windows
-        return
-    _, highest = resource.getrlimit(resource.RLIMIT_DATA)
+        return maximum
+    kind = getattr(resource, name)
+    _, highest = resource.getrlimit(kind)
     if highest != resource.RLIM_INFINITY:
-        maximum_bytes = min(maximum_bytes, highest)
-    resource.setrlimit(resource.RLIMIT_DATA, (maximum_bytes, highest))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a crash leaves no file
+        maximum = min(maximum, highest)
+    resource.setrlimit(kind, (maximum, highest))
+    return maximum
 
 
 def _peak_bytes() -> int:

@@ -2,6 +2,7 @@ import base64
 import io
 import os
 import shutil
+import subprocess
 import sys
 import zlib
 from pathlib import Path
@@ -425,6 +426,23 @@ def test_a_forked_process_reads_with_a_pdfium_of_its_own():
         os._exit(int(pages.decode(0, None).min()))
     assert os.waitpid(child, 0)[1] == 0
     assert pages.decode(0, None).min() == 0
+
+
+@only_linux
+def test_limits_that_the_user_has_set_are_kept(tmp_path):
+    path = tmp_path / "x.pdf"
+    path.write_bytes(page_that_draws(b"0 0 9 9 re f", b""))
+    code = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_CPU, (50, 60));"
+        "from pathlib import Path; from nordocr_cli.data.pdf import PdfPages;"
+        "path = Path(sys.argv[1]); pages = PdfPages(path.read_bytes(), path);"
+        "print(pages.decode(0, None).min());"
+        "print(resource.prlimit(pages._pdfium._process.pid, resource.RLIMIT_CPU)[1])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, path], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["0", "60"]
 
 
 def test_pdfium_imports_nothing_from_the_working_folder(tmp_path, monkeypatch):
