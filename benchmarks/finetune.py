@@ -167,13 +167,12 @@ def run_arm(options: argparse.Namespace) -> dict[str, Any]:
     run_dir = work / options.arm.replace(":", "-")
     called = [*NORDOCR, command, str(lines), "-m", str(options.model), "-o", str(run_dir)]
     called += ["--threads", "1"]
-    if command == "adapt":
-        seed_readings(work, run_dir, rows)
     if options.minutes:
         called += ["--minutes", str(options.minutes)]
     if options.max_steps:
         called += ["--max-steps", str(options.max_steps)]
-        seed_rendered(work, run_dir, command)
+    if options.max_steps and command == "finetune":
+        seed_rendered(work, run_dir)
     if command == "adapt":
         called += ["--rounds", str(options.rounds), "--languages", options.languages]
     print(" ".join(called), flush=True)
@@ -213,35 +212,16 @@ def run_arm(options: argparse.Namespace) -> dict[str, Any]:
     return record
 
 
-def seed_readings(work: Path, run_dir: Path, rows: Sequence[Row]) -> None:
-    """Take the line images and the readings of the first lines from the arm with all lines, where
-    it has run: they are the same, and reading takes longer than training."""
-    whole = work / "adapt-all"
-    count = len(rows)
-    if run_dir.exists() or run_dir == whole or not (whole / "labels.jsonl").is_file():
-        return
-    shutil.copytree(
-        whole / "lines" / "images", run_dir / "lines" / "images", copy_function=os.link
-    )
-    for file in (whole / "lines" / "lines.jsonl", *(whole / "readings").glob("*.jsonl")):
-        if file.stem.startswith("nordocr-") and file.stem != "nordocr-1":
-            continue  # of a later round's weights
-        copy = run_dir / file.relative_to(whole)
-        first = file.read_text(encoding="utf-8").splitlines(keepends=True)[:count]
-        atomic.write_text(copy, "".join(first))
-
-
-def seed_rendered(work: Path, run_dir: Path, command: str) -> None:
+def seed_rendered(work: Path, run_dir: Path) -> None:
     """Take the rendered lines and the guard set from the arm with all labels, where it has run with
     as many steps: they would be rendered again from the same seeds."""
-    folder = run_dir / "round-1" if command == "adapt" else run_dir
     made = work / "finetune-all"
-    if folder.exists() or folder == made or not (made / "train").is_dir():
+    if run_dir.exists() or run_dir == made or not (made / "train").is_dir():
         return
     for store in ("guard.lmdb", "rendered.lmdb"):
-        shutil.copytree(made / "data" / store, folder / "data" / store)
+        shutil.copytree(made / "data" / store, run_dir / "data" / store)
     state = {"schema": 1, "request": {}, "done": {"render": {"copied": str(made)}}}
-    atomic.write_text(folder / "finetune.json", json.dumps(state))
+    atomic.write_text(run_dir / "finetune.json", json.dumps(state))
 
 
 def state_of(command: str) -> str:

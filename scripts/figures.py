@@ -36,12 +36,20 @@ def finetune_table() -> str:
     """What `finetune` gained on real scans by the number of labelled lines."""
     lines = [
         "| labelled lines | training | judged lines of the other half | CER | relative | exact |"
-        " verdict |",
-        "|---|---|---|---|---|---|---|",
+        " verdict | CER of the guard set | verdict |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for arm in _arms("finetune"):
-        lines.append(f"| {arm['lines']:,} | {_training(arm)} | {_gain(arm)} |")
+        cells = f"{arm['lines']:,} | {_training(arm)} | {_gain(arm)} | {_guard(arm)}"
+        lines.append(f"| {cells} |")
     return "\n".join(lines)
+
+
+def _guard(arm: Any) -> str:
+    """What a trial did to the guard set of rendered lines."""
+    (guard,) = (found for found in arm["reported"]["sets"] if found["name"] == "guard")
+    before, after = _rate(guard["cer_before"]), _rate(guard["cer_after"])
+    return f"{before} → {after} | {guard['verdict']}"
 
 
 def adapt_table() -> str:
