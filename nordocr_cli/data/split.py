@@ -11,6 +11,8 @@ from typing import Any
 from nordocr_cli.errors import DataError, UsageError
 from nordocr_cli.records import LineRow
 
+# Each fold is a store; a model is trained for each of them.
+_MAXIMUM_FOLDS = 1000
 NO_GROUPS: Mapping[str, str] = {}
 
 
@@ -32,10 +34,12 @@ class Split:
             raise UsageError(
                 f"--val-split {self.val_share} is not a share from 0 to below 1"
             )
-        if self.folds == 1 or (self.folds and self.val_share):
+        if self.folds and not 2 <= self.folds <= _MAXIMUM_FOLDS:
             raise UsageError(
-                "--folds takes a number from 2 on, and only one of --val-split and --folds"
+                f"--folds {self.folds}: give a number from 2 to {_MAXIMUM_FOLDS}"
             )
+        if self.folds and self.val_share:
+            raise UsageError("give only one of --val-split and --folds")
         if self.folds:
             return [
                 output.with_name(f"{output.stem}_fold{k}{output.suffix}")

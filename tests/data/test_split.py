@@ -1,14 +1,17 @@
+from pathlib import Path
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nordocr_cli.data.split import (
     Placement,
+    Split,
     choose_documents,
     choose_folds,
     document_of_row,
 )
-from nordocr_cli.errors import DataError
+from nordocr_cli.errors import DataError, UsageError
 from nordocr_cli.records import LineRow
 
 DOCUMENTS = st.dictionaries(
@@ -89,3 +92,9 @@ def test_the_first_text_of_a_picture_is_remembered() -> None:
     assert placement.first_text(b"p") == "first"
     assert document_of_row(line("A")) == "A"
     assert document_of_row(LineRow("id", "a.png", "x")) == "id"
+
+
+@pytest.mark.parametrize("folds", [-1, 1, 1001, 2**63])
+def test_a_number_of_folds_that_no_one_trains_is_refused_at_once(folds):
+    with pytest.raises(UsageError, match="give a number from 2 to 1000"):
+        Split(folds=folds).stores(Path("x.lmdb"))
