@@ -95,18 +95,20 @@ class TextDetector:
                 cv2.resize(page, (width, height), interpolation=shrinking), dtype=np.uint8
             )
         found = np.zeros((height, width), dtype=np.float32)
-        for columns, column_core in _tiles(width, _TILE_WIDTH_PX):
-            tile_height = _TILE_PIXELS // (columns.stop - columns.start)
-            for rows, row_core in _tiles(height, tile_height):
-                tile = self._run(small[rows, columns])
-                inner = tile[
-                    row_core.start - rows.start : row_core.stop - rows.start,
-                    column_core.start - columns.start : column_core.stop - columns.start,
-                ]
-                found[row_core, column_core] = inner
+        tiles = list(_tiles_of_page(height, width))
+        for number, (rows, row_core, columns, column_core) in enumerate(tiles, start=1):
+            tile = self._run(small[rows, columns], is_last=number == len(tiles))
+            inner = tile[
+                row_core.start - rows.start : row_core.stop - rows.start,
+                column_core.start - columns.start : column_core.stop - columns.start,
+            ]
+            found[row_core, column_core] = inner
         return found
 
-    def _run(self, tile: Pixels) -> NDArray[np.float32]:
+    def _run(self, tile: Pixels, *, is_last: bool) -> NDArray[np.float32]:
+        """Return the map of a tile. Memory is kept from tile to tile, and returned after the last
+        one: pages of different sizes would need more and more.
+        """
         height, width = tile.shape[:2]
         padded_height, padded_width = (
             -(-side // _MULTIPLE) * _MULTIPLE for side in (height, width)
@@ -116,10 +118,19 @@ class TextDetector:
         pixels[0, :, :height, :width] = (
             values if values.ndim == 2 else values.transpose(2, 0, 1)[::-1]
         )  # BGR, as trained
-        (probabilities,) = self._session.run(
-            None, {self._session.get_inputs()[0].name: pixels}
-        )  # (1, 1, H, W)
+        name = self._session.get_inputs()[0].name
+        options = self._returning_memory if is_last else None
+        (probabilities,) = self._session.run(None, {name: pixels}, options)  # (1, 1, H, W)
         return np.asarray(probabilities[0, 0, :height, :width], dtype=np.float32)
+
+    @cached_property
+    def _returning_memory(self) -> Any:
+        """Options of a run that returns the memory of ONNX Runtime afterwards."""
+        import onnxruntime
+
+        options = onnxruntime.RunOptions()
+        options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+        return options
 
     @cached_property
     def _session(self) -> Any:
@@ -145,6 +156,14 @@ class TextDetector:
                 f"{self._path}: the text detector cannot be loaded ({error}); "
                 "install nordocr-cli again"
             ) from error
+
+
+def _tiles_of_page(height: int, width: int) -> Iterator[tuple[slice, slice, slice, slice]]:
+    """Yield the rows of each tile and of its core, and the columns of each and of its core."""
+    for columns, column_core in _tiles(width, _TILE_WIDTH_PX):
+        tile_height = _TILE_PIXELS // (columns.stop - columns.start)
+        for rows, row_core in _tiles(height, tile_height):
+            yield rows, row_core, columns, column_core
 
 
 def _tiles(length: int, maximum: int) -> Iterator[tuple[slice, slice]]:
