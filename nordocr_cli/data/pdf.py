@@ -29,8 +29,9 @@ _SCAN_DPI = (72, 1200)
 _SAME_PICTURE = 6.0
 _THUMBNAIL = 8
 # Scanners store text, its colour and the paper as layers, of which one or two are as large as the
-# page.
-_LAYERS_OF_A_SCAN = 2
+# page; an album may show a dozen photographs of 12 megapixels. A smaller image may be a logo that a
+# page shows a hundred times, of which PDFium keeps one copy.
+_FULL_IMAGES, _LARGE_IMAGE = 4, 4_000_000
 _TO_RGB = {1: cv2.COLOR_GRAY2RGB, 3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGB}
 
 
@@ -94,13 +95,14 @@ class PdfPages:
         )
 
     def _require_few_pixels(self, images: list[tuple[int, int]], where: str) -> None:
-        """Raise DataError when the images of a page have too many pixels together."""
-        pixels = sum(columns * rows for columns, rows in images)
-        maximum = _LAYERS_OF_A_SCAN * self._limits.max_pixels
+        """Raise DataError when the large images of a page have too many pixels together."""
+        large = [size for size in images if size[0] * size[1] >= _LARGE_IMAGE]
+        pixels = sum(columns * rows for columns, rows in large)
+        maximum = _FULL_IMAGES * self._limits.max_pixels
         if pixels > maximum:
             raise DataError(
-                f"{where}: its {len(images):,} images have {pixels:,} pixels together, more than"
-                f" {maximum:,}; print the document to images first, or raise --max-pixels"
+                f"{where}: its {len(large):,} large images have {pixels:,} pixels together, more"
+                f" than {maximum:,}; print the document to images first, or raise --max-pixels"
             )
 
     def _where(self, index: int) -> str:

@@ -26,10 +26,6 @@ if TYPE_CHECKING:
 _RAW = pypdfium2.raw
 _MAXIMUM_OBJECTS = 100_000  # looked at for images; a business page has hundreds
 _STATUS = Path("/proc/self/status")  # Linux only
-# What a page may take for each pixel of its largest image, or of the page as it is drawn. Measured:
-# 9 at most, for a progressive JPEG in colour, and 19 for JPEG 2000.
-_BYTES_PER_PIXEL, _BYTES_PER_PIXEL_OF_JPEG_2000 = 10, 20
-_JPEG_2000 = "JPXDecode"
 # PDFium leaves out an image for whose pixels it gets no memory. A page is refused when it came so
 # close to the limit that this may have happened.
 _MARGIN_PER_PIXEL = 4
@@ -67,6 +63,7 @@ def main() -> None:
             answer = {"refused": "memory", "message": ""}
         except Exception:  # noqa: BLE001 # a bug, which the other process reports
             answer = {"bug": traceback.format_exc()}
+        answer["is_swollen"] = document is not None and document.is_swollen
         _send(answers, answer, bitmap)
 
 
@@ -80,21 +77,35 @@ def _send(
 
 
 class _OpenDocument:
-    """The document of this process, and the page that was requested last."""
+    """The document of this process, and the page that was requested last.
+
+    To open it and to look at a page may take `parsing_bytes`: what a page holds is parsed then, and
+    a small file may hold gigabytes. To draw one may take `drawing_bytes`, for the pixels of images.
+    """
 
     def __init__(self, content: bytes, request: "Mapping[str, Any]") -> None:
-        self._base_bytes: int = request["memory"]
-        self._maximum_bytes = self._base_bytes
+        self._parsing_bytes: int = request["parsing_bytes"]
+        self._drawing_bytes: int = request["drawing_bytes"]
         self._seconds: float = request["seconds"]
         _limit("RLIMIT_CORE", 0)  # a crash leaves no file
-        _limit("RLIMIT_DATA", self._base_bytes)
+        _limit("RLIMIT_DATA", self._parsing_bytes)
         self._limit_time()
         self._document = pypdfium2.PdfDocument(content)
         self.page_count = len(self._document)
         self._document.init_forms()
         self._page: pypdfium2.PdfPage | None = None
         self._page_index = -1
-        self._largest_pixels, self._bytes_per_pixel = 0, _BYTES_PER_PIXEL
+        self._largest_pixels = 0
+
+    @property
+    def is_swollen(self) -> bool:
+        """Whether this process has taken more than another page may take to be parsed. It keeps
+        some of it, so the next page needs another process.
+        """
+        peak = _peak_bytes()
+        if peak is None:
+            return sys.platform == "linux"  # other systems limit nothing
+        return peak > self._parsing_bytes
 
     def answer(
         self, request: "Mapping[str, Any]"
@@ -107,13 +118,13 @@ class _OpenDocument:
             return {"size": page.get_size()}, None
         if requested == "look":
             return self._look(page), None
+        maximum = _limit("RLIMIT_DATA", self._drawing_bytes)
         if requested == "scan":
-            self._allow_pixels()
             bitmap = _only_image(page).get_bitmap()
             return _form_of(bitmap), bitmap
         bitmap = self._draw(page, request["height"], request["width"])
         if requested == "draw":  # a thumbnail is only compared
-            self._require_memory()
+            self._require_memory(maximum)
         return _form_of(bitmap), bitmap
 
     def _limit_time(self) -> None:
@@ -125,7 +136,7 @@ class _OpenDocument:
             if self._page is not None:
                 self._page.close()
             self._page, self._largest_pixels = None, 0
-            _limit("RLIMIT_DATA", self._base_bytes)
+            _limit("RLIMIT_DATA", self._parsing_bytes)
             self._page = self._document[index]
             self._page_index = index
         return self._page
@@ -143,10 +154,6 @@ class _OpenDocument:
                 other_objects += 1
         sizes = [image.get_px_size() for image in images]
         self._largest_pixels = max((width * height for width, height in sizes), default=0)
-        if any(_JPEG_2000 in image.get_filters() for image in images):
-            self._bytes_per_pixel = _BYTES_PER_PIXEL_OF_JPEG_2000
-        else:
-            self._bytes_per_pixel = _BYTES_PER_PIXEL
         answer: dict[str, Any] = {
             "size": page.get_size(),
             "rotation": page.get_rotation(),
@@ -162,7 +169,6 @@ class _OpenDocument:
         self, page: "pypdfium2.PdfPage", height: int, width: int
     ) -> "pypdfium2.PdfBitmap":
         self._largest_pixels = max(self._largest_pixels, height * width)
-        self._allow_pixels()
         bitmap = pypdfium2.PdfBitmap.new_native(width, height, _RAW.FPDFBitmap_BGR)
         bitmap.fill_rect((255, 255, 255, 255), 0, 0, width, height)
         deadline = _Deadline(self._seconds)
@@ -182,15 +188,9 @@ class _OpenDocument:
             )
         return bitmap
 
-    def _allow_pixels(self) -> None:
-        """Raise the limit of memory by what the pixels of this page may take."""
-        per_pixel = self._bytes_per_pixel + _MARGIN_PER_PIXEL
-        requested = self._base_bytes + per_pixel * self._largest_pixels
-        self._maximum_bytes = _limit("RLIMIT_DATA", requested)
-
-    def _require_memory(self) -> None:
+    def _require_memory(self, maximum: int) -> None:
         margin = _MARGIN_PER_PIXEL * self._largest_pixels
-        if _peak_bytes() + margin > self._maximum_bytes:
+        if (_peak_bytes() or 0) + margin > maximum:
             raise RefusedError("memory")
 
 
@@ -248,11 +248,11 @@ def _limit(name: str, maximum: int) -> int:
     return maximum
 
 
-def _peak_bytes() -> int:
-    """The most memory that this process has taken so far; 0 where the system does not tell."""
+def _peak_bytes() -> int | None:
+    """The most memory that this process has taken so far; None where the system does not tell."""
     try:
         lines = _STATUS.read_text().splitlines()
     except OSError:
-        return 0
+        return None
     found = [line.split()[1] for line in lines if line.startswith("VmHWM:")]
-    return int(found[0]) << 10 if found else 0
+    return int(found[0]) << 10 if found else None

@@ -19,8 +19,11 @@ from nordocr_cli.limits import Limits
 
 # Drawings of a page take a second at most.
 SECONDS_A_REQUEST = 10.0
-# What a document may take beside the pixels of its pages: streams, objects, fonts.
-_BASE_BYTES = 100 << 20
+# To open a document, and to parse a page: streams, objects, fonts.
+_PARSING_BYTES = 150 << 20
+# To draw a page, for each pixel that a page may have: PDFium takes up to 19 bytes for a pixel of an
+# image (JPEG 2000 in colour), and keeps every image and transparent group of the page.
+_DRAWING_BYTES_PER_PIXEL = 20
 _MAXIMUM_ANSWER = 64 << 20
 # A page that takes too much memory ends its process after a second or less, and the next page gets
 # another one. So many times: a document of such pages is not read to its end.
@@ -40,6 +43,7 @@ class PdfiumProcess:
         self._lock = threading.Lock()
         self._refusal = ""
         self._large_pages = 0
+        self._page, self._is_swollen = -1, False
         self._begin()
 
     def ask(self, where: str, **request: Any) -> tuple[dict[str, Any], bytes]:
@@ -51,25 +55,37 @@ class PdfiumProcess:
         with self._lock:
             if self._refusal:
                 raise DataError(f"{where}: {self._refusal}")
+            if self._is_swollen and request["page"] != self._page:
+                self._discard()
             if self._process is None or os.getpid() != self._owner:
                 self._begin()  # it was ended, or this is a fork and the pipes are its parent's
+            self._page = request["page"]
             return self._exchange(where, request)
 
     def _begin(self) -> None:
         self._owner = os.getpid()
         self._has_answered = False
-        process = subprocess.Popen(
-            _command(self._where),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-        )
+        try:
+            process = subprocess.Popen(
+                _command(self._where),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+            )
+        except OSError as error:
+            raise DataError(
+                f"{self._where}: the process that reads PDF cannot be started ({error}); close"
+                " other documents or programs"
+            ) from error
         self._process: subprocess.Popen[bytes] | None = process
         weakref.finalize(self, _end, process, self._owner)
         size = len(self._content)
         request = {
             "bytes": size,
-            "memory": _BASE_BYTES + 2 * size,
+            "parsing_bytes": _PARSING_BYTES + 2 * size,
+            "drawing_bytes": _PARSING_BYTES
+            + 2 * size
+            + _DRAWING_BYTES_PER_PIXEL * self._limits.max_pixels,
             "seconds": SECONDS_A_REQUEST,
         }
         answer, _ = self._exchange(self._where, request, self._content)
@@ -78,6 +94,26 @@ class PdfiumProcess:
     def _exchange(
         self, where: str, request: dict[str, Any], content: bytes = b""
     ) -> tuple[dict[str, Any], bytes]:
+        try:
+            answer, pixels = self._answer(request, content)
+        except (
+            BaseException
+        ):  # Ctrl-C, for example: the rest of the answer is still in the pipe
+            self._discard()
+            raise
+        if answer is None:
+            raise self._ended(where)
+        self._has_answered, self._is_swollen = True, answer["is_swollen"]
+        if "bug" in answer:
+            raise RuntimeError(f"{where}: PDFium's process failed:\n{answer['bug']}")
+        if "refused" in answer:
+            raise self._refused(where, answer["refused"], answer["message"])
+        return answer, pixels
+
+    def _answer(
+        self, request: dict[str, Any], content: bytes
+    ) -> tuple[dict[str, Any] | None, bytes]:
+        """Send a request; return the answer and its pixels, None where the process has ended."""
         assert self._process is not None
         requests, answers = self._process.stdin, self._process.stdout
         assert requests is not None
@@ -87,18 +123,19 @@ class PdfiumProcess:
             requests.flush()
         line = answers.readline(_MAXIMUM_ANSWER)
         if not line.endswith(b"\n"):
-            raise self._ended(where)
-        self._has_answered = True
+            return None, b""
         answer = json.loads(line)
-        if "bug" in answer:
-            raise RuntimeError(f"{where}: PDFium's process failed:\n{answer['bug']}")
-        if "refused" in answer:
-            raise self._refused(where, answer["refused"], answer["message"])
         size = answer.get("height", 0) * answer.get("stride", 0)
         pixels = answers.read(size)
         if len(pixels) < size:
-            raise self._ended(where)
+            return None, b""
         return answer, pixels
+
+    def _discard(self) -> None:
+        """End the process; the next request gets another one."""
+        if self._process is not None:
+            _end(self._process, self._owner)
+        self._process, self._is_swollen = None, False
 
     def _refused(self, where: str, kind: str, message: str) -> DataError:
         if kind == "damaged" and "password" in message.lower():
@@ -139,14 +176,12 @@ class PdfiumProcess:
     def _too_large(self, where: str) -> DataError:
         """The error for a page that takes too much memory."""
         self._large_pages += 1
-        why = "reading it takes more memory than its images account for, or PDFium fails on it"
+        why = "reading it takes too much memory, or PDFium fails on it"
         return self._stopped(where, why, is_last=self._large_pages >= _MAXIMUM_LARGE_PAGES)
 
     def _stopped(self, where: str, why: str, *, is_last: bool) -> DataError:
         """The error for a page that took too much, for whose sake the process was ended."""
-        assert self._process is not None
-        _end(self._process, self._owner)
-        self._process = None
+        self._discard()
         if is_last:
             self._refusal = f"not read, since an earlier page failed ({why})"
         return DataError(f"{where}: {why}; print the document to images first")
@@ -167,7 +202,9 @@ def _command(where: str) -> Sequence[str]:
         str(Path(file).resolve().parents[1])
         for file in (nordocr_cli.__file__, library.origin)
     ]
-    folders = [*own_folders, *filter(None, sys.path)]
+    # Python passes over entries that are no text.
+    given_folders = [folder for folder in sys.path if isinstance(folder, str) and folder]
+    folders = [*own_folders, *given_folders]
     code = f"import sys; sys.path[:] = {folders!r}; "
     code += "from nordocr_cli.data.pdfium_child import main; main()"
     return (sys.executable, "-I", "-S", "-c", code)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import zlib
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -238,7 +239,7 @@ def forms(levels: int, times: int, *, own_resources: bool) -> bytes:
     return page_that_draws(b"/F0 Do", b"/XObject<<%s>>" % names, *drawings)
 
 
-TOO_LARGE = r"x\.pdf, page 1: reading it takes more memory than its images account for"
+TOO_LARGE = r"x\.pdf, page 1: reading it takes too much memory"
 only_linux = pytest.mark.skipif(
     sys.platform != "linux", reason="other systems limit no memory of a process"
 )
@@ -286,23 +287,86 @@ def test_after_a_page_that_takes_too_much_memory_the_next_one_is_read():
 def test_scans_of_a_full_page_have_the_memory_that_they_take(
     dpi, mode, kind, options, with_text
 ):
+    content, _ = scan_of_a_page(dpi, mode, kind, with_text=with_text, **options)
+    height, width = round(dpi * 297 / 25.4), round(dpi * 210 / 25.4)
+    drawn = PdfPages(content, Path("x.pdf")).decode(0, (height, width))
+    assert drawn.shape == (height, width, 3)
+    assert drawn[10].mean() < 30
+    assert drawn[-10].mean() > 225
+
+
+def scan_of_a_page(
+    dpi: int, mode: str, kind: str, *, with_text: bool = True, **options: object
+) -> tuple[bytes, bytes]:
+    """A PDF of a scanned A4 page that is black at the top, with something drawn over it or
+    without, and an empty page with the number 99.
+    """
     size = round(dpi * 210 / 25.4), round(dpi * 297 / 25.4)
     picture = Image.linear_gradient("L").resize(size).convert(mode)
+    shown = b"q 200 0 0 50 0 0 cm /I Do Q" + b" 0 0 1 1 re f" * with_text
+    content = page_that_draws(
+        shown, b"/XObject<</I 5 0 R>>", image_of(picture, kind, **options)
+    )
+    plain = b"99 0 obj\n<</Type/Page/Parent 2 0 R/MediaBox[0 0 200 50]>>\nendobj\n"
+    return content, plain
+
+
+def jpeg_of(width: int, height: int) -> bytes:
+    """The object of a photograph, which is a gradient."""
+    return image_of(
+        Image.linear_gradient("L").resize((width, height)).convert("RGB"), "JPEG"
+    )
+
+
+def image_of(picture: Image.Image, kind: str, **options: object) -> bytes:
+    """The object of an image as PDF has it."""
     written = io.BytesIO()
     picture.save(written, kind, **options)
     filters = {"JPEG": "DCTDecode", "JPEG2000": "JPXDecode"}
     spaces = {"L": "DeviceGray", "RGB": "DeviceRGB"}
     head = (
-        f"/Subtype/Image/Width {size[0]}/Height {size[1]}/BitsPerComponent 8"
-        f"/ColorSpace/{spaces[mode]}/Filter/{filters[kind]}"
+        f"/Subtype/Image/Width {picture.width}/Height {picture.height}/BitsPerComponent 8"
+        f"/ColorSpace/{spaces[picture.mode]}/Filter/{filters[kind]}"
     )
-    shown = b"q 200 0 0 50 0 0 cm /I Do Q" + b" 0 0 1 1 re f" * with_text
-    image = stream(head.encode(), written.getvalue())
-    content = page_that_draws(shown, b"/XObject<</I 5 0 R>>", image)
-    drawn = PdfPages(content, Path("x.pdf")).decode(0, size[::-1])
-    assert drawn.shape == (size[1], size[0], 3)
-    assert drawn[10].mean() < 30
-    assert drawn[-10].mean() > 225
+    return stream(head.encode(), written.getvalue())
+
+
+@only_linux
+def test_a_page_after_a_large_one_has_the_memory_of_a_process_of_its_own():
+    large, plain = scan_of_a_page(300, "RGB", "JPEG2000")
+    pages = b"/Kids[3 0 R 99 0 R 3 0 R 99 0 R]/Count 4"
+    content = large.replace(b"/Kids[3 0 R]/Count 1", pages) + plain
+    opened = PdfPages(content, Path("x.pdf"))
+    assert [opened.decode(index, None).shape[2] for index in range(4)] == [3, 3, 3, 3]
+
+
+@only_linux
+def test_images_and_transparent_groups_of_a_page_have_memory():
+    photograph = jpeg_of(4000, 3000)
+    names = range(5, 11)
+    shown = b"".join(b"q 20 0 0 20 %d 0 cm /I%d Do Q " % (20 * n, n) for n in names)
+    resources = b"/XObject<<%s>>" % b"".join(b"/I%d %d 0 R" % (n, n) for n in names)
+    photographs = page_that_draws(shown, resources, *[photograph] * len(names))
+    assert PdfPages(photographs, Path("x.pdf")).decode(0, None).min() < 30
+
+    head = b"/Subtype/Form/BBox[0 0 200 50]/Group<</S/Transparency/I true>>"
+    head += b"/Resources<</XObject<</F 6 0 R>>/ExtGState<</G<</ca .9/BM/Multiply>>>>>>"
+    inner = stream(head, b"/G gs 0 0 9 9 re f")
+    outer = stream(head, b"/G gs /F Do 9 9 9 9 re f")
+    groups = page_that_draws(b"/F Do", b"/XObject<</F 5 0 R>>", outer, inner)
+    drawn = PdfPages(groups, Path("x.pdf")).decode(0, (6000, 4000))
+    assert drawn.min() < 60
+
+
+def test_what_interrupts_an_answer_leaves_nothing_of_it_to_the_next_page(monkeypatch):
+    pages = PdfPages(page_that_draws(b"0 0 9 9 re f", b""), Path("x.pdf"))
+    pages.decode(0, None)
+    with monkeypatch.context() as patched:
+        interrupt = Mock(side_effect=KeyboardInterrupt)
+        patched.setattr("nordocr_cli.data.pdfium_process.json.loads", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            pages.decode(0, None)
+    assert pages.decode(0, None).min() == 0
 
 
 @only_linux
@@ -396,9 +460,9 @@ def test_a_stream_that_a_page_names_forty_times_is_refused():
 def test_many_large_images_on_a_page_are_refused_before_they_are_decoded():
     head = b"/Subtype/Image/Width 6000/Height 6000/BitsPerComponent 8/ColorSpace/DeviceGray"
     image = stream(head + b"/Filter/FlateDecode", zlib.compress(bytes(36_000_000), 9))
-    names = b"/XObject<</I0 5 0 R/I1 6 0 R/I2 7 0 R>>"
-    content = page_that_draws(b"/I0 Do /I1 Do /I2 Do", names, image, image, image)
-    refused = r"page 1: its 3 images have 108,000,000 pixels together, more than 80,000,000"
+    names = b"/XObject<</I0 5 0 R/I1 6 0 R>>"
+    content = page_that_draws(b"/I0 Do /I1 Do /I0 Do /I1 Do /I0 Do", names, image, image)
+    refused = r"page 1: its 5 large images have 180,000,000 pixels together, more than 160,000,000"
     with pytest.raises(DataError, match=refused):
         PdfPages(content, Path("x.pdf")).decode(0, None)
 
