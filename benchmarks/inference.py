@@ -20,8 +20,8 @@ start included.
 | stages | what predict does, one thing after the other, on one thread; all but the network is asked
     to cost under 10 % of it |
 | network | the same batches through a bare session, and through OpenVINO where it is installed |
-| decode | CTC decoding of 64 lines of 256 frames, to texts and to more, beside a bare argmax of the
-    same logits |
+| decode | CTC decoding of 64 lines of 256 frames, to texts and to more, next to a bare argmax of
+    the same logits |
 """
 
 import argparse
@@ -176,14 +176,14 @@ class PpocrReading:
         """Nothing is kept between two rounds."""
 
 
-def whole_paths(
+def path_rates(
     readings: dict[str, Reading | PpocrReading],
     peers: Contestants,
     rounds: int,
     rows: Sequence[dict[str, Any]],
     files: Sequence[Path],
 ) -> dict[str, Any]:
-    """Rates of the whole paths, and how many texts are those of the first reading and of the
+    """Rates of the complete paths, and how many texts are those of the first reading and of the
     manifest.
     """
     seconds: dict[str, dict[str, list[float]]] = defaultdict(
@@ -210,7 +210,7 @@ def whole_paths(
 
 
 def stages(model: Path, files: Sequence[Path], rounds: int) -> dict[str, Any]:
-    """Milliseconds a line of each stage on one thread, and what all but the network cost beside
+    """Milliseconds a line of each stage on one thread, and what all but the network cost next to
     it.
     """
     runner = open_runner(model, device="cpu", threads=1)
@@ -336,7 +336,7 @@ def networks(
 
 
 def decoding(contract: Any, rounds: int) -> dict[str, Any]:
-    """Lines a second of CTC decoding beside a bare argmax of the same logits, on lines that look
+    """Lines a second of CTC decoding next to a bare argmax of the same logits, on lines that look
     like text.
     """
     rng = np.random.default_rng(0)
@@ -517,7 +517,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     readings = all_readings(arguments.weights, models, files, dict(by_language), threads)
     peers = peer_commands(arguments.peer, files, folder)
 
-    paths = whole_paths(readings, peers, rounds, rows, files)
+    paths = path_rates(readings, peers, rounds, rows, files)
     rate = {title: row["lines_per_s"] for title, row in paths.items()}
     own = [title for title in rate if title.startswith(("torch", "onnx"))]
     others = [title for title in rate if title not in own]
