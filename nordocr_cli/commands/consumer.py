@@ -101,7 +101,8 @@ def check(
     """Report settings of the pipeline, and rules in its code, that do not match this model.
 
     Each preset of a config.rs that loads the model's engine must match; presets for other engines
-    are listed. When something differs, each point is shown with both values (exit code 3).
+    are listed, and so are those that are computed at run time where another one fits. When
+    something differs, each point is shown with both values (exit code 3).
 
     Example: nordocr consumer check crates/nordocr-pipeline/src/config.rs recognize_svtrv2_1024.onnx
     --arch sm86

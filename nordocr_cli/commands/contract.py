@@ -119,7 +119,8 @@ def attach(
     """Put the contract of one artifact into an ONNX model that has none, after checking that they
     fit.
 
-    What the model computes is not checked: run `nordocr eval` on it.
+    The model is run once on noise, unless it is bf16: its output must be what the contract says,
+    logits or softmax. Whether it reads text is not checked: run `nordocr eval` on it.
 
     Example: nordocr contract attach foreign.onnx --contract runs/svtrv2-1024 -o model.onnx
     """

@@ -56,6 +56,11 @@ class PresetVerdict:
     checked: int
     reasons: tuple[str, ...]
 
+    @property
+    def function(self) -> str:
+        """The function of the preset: a setting that changes later makes several presets of it."""
+        return self.name.partition(":")[0]
+
     def to_json(self) -> dict[str, Any]:
         """Return the verdict as plain JSON values."""
         return {**vars(self), "reasons": list(self.reasons)}
@@ -224,7 +229,11 @@ def check_consumer(
     judge = _Judge(file, source, contract, arch, progress)
     verdicts = tuple(judge.verdict(each, strict=strict) for each in presets)
     found = tuple(dict.fromkeys(code + _refusals(verdicts)))
-    notes = [*pipeline_notes(contract), *_preset_notes(file, theirs, presets)]
+    notes = [
+        *pipeline_notes(contract),
+        *_unclear_notes(verdicts),
+        *_preset_notes(file, theirs, presets),
+    ]
     checked = sum(each.checked for each in verdicts)
     return ConsumerCheck(file, checked, found, verdicts, tuple(notes))
 
@@ -245,11 +254,38 @@ def _check_charset(
 
 
 def _refusals(verdicts: Sequence[PresetVerdict]) -> list[str]:
-    """Return why the presets do not fit; empty when one fits and none is wrong."""
-    refused = [each for each in verdicts if each.verdict in ("wrong", "unclear")]
-    if not refused and not any(each.verdict == "fits" for each in verdicts):
-        refused = list(verdicts)
-    return [reason for each in refused for reason in each.reasons]
+    """Return why the presets do not fit; empty when one fits and none is wrong. A preset that is
+    computed at run time does not refuse a file in which another one fits.
+    """
+    fitting = _fitting(verdicts)
+    wrong = [each for each in verdicts if each.verdict == "wrong"]
+    unclear = [
+        each
+        for each in verdicts
+        if each.verdict == "unclear" and not fitting - {each.function}
+    ]
+    if not wrong and not unclear and not fitting:
+        wrong = list(verdicts)
+    has_choice = len({each.function for each in verdicts}) > 1
+    hint = ", or another preset alone with --preset" if has_choice else ""
+    reasons = [reason for each in wrong for reason in each.reasons]
+    return reasons + [f"{reason}{hint}" for each in unclear for reason in each.reasons]
+
+
+def _unclear_notes(verdicts: Sequence[PresetVerdict]) -> list[str]:
+    """Return which presets were not checked, as their values are known only at run time."""
+    fitting = _fitting(verdicts)
+    return [
+        f"preset {each.name} is not checked: {reason}"
+        for each in verdicts
+        if each.verdict == "unclear" and fitting - {each.function}
+        for reason in each.reasons
+    ]
+
+
+def _fitting(verdicts: Sequence[PresetVerdict]) -> set[str]:
+    """Return the functions of the presets that fit."""
+    return {each.function for each in verdicts if each.verdict == "fits"}
 
 
 def _preset_notes(

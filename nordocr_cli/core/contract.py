@@ -291,6 +291,12 @@ def _lineage(a: Side, b: Side) -> tuple[str, bool]:
     if _networks(a, family) & _networks(b, family):
         direct = shared and shared[0] == lines[0][1] == lines[1][1]
         return f"both were made from the same {'parent' if direct else 'weights'}", False
+    missing = _missing_origin(a, family) or _missing_origin(b, family)
+    if shared and missing:
+        return (
+            f"it cannot be told whether {names[0]} and {names[1]} hold the same weights: both were"
+            f" made from one file, and the origin {missing} is not here: put it next to them"
+        ), False
     return _fault(a, b, names, is_trained_twice=bool(shared)), True
 
 
@@ -375,3 +381,18 @@ def _networks(side: Side, family: _Family) -> set[str]:
             break
         path = origin
     return found
+
+
+def _missing_origin(side: Side, family: _Family) -> str:
+    """Return the hash of the file that would show the weights of `side`, where it is not here; ""
+    when they are known. Weights show them; other files are followed to the weights they are made
+    from.
+    """
+    path = side.path
+    for parent in _ancestors(side, family)[1:]:
+        if path.suffix == ".safetensors":
+            return ""
+        if parent not in family.paths:
+            return parent
+        path = family.paths[parent]
+    return ""

@@ -289,6 +289,7 @@ class _Presets:
         self.brackets: list[str] = ["{"]
         self.drafts: list[_Draft] = []
         self.header = 0  # where the statement, field or match arm began
+        self.variables = _variables(tokens)
         for index in range(len(tokens)):
             self._step(index)
 
@@ -355,6 +356,8 @@ class _Presets:
             following = _after_equals(statement)
             if following and following[0].text[:1].isupper():  # Self::production()
                 self._base(following, updates=False)
+        elif self._is_other_variable(index):
+            return
         elif _is_key(token) and _assigns(rest):
             self._setting(token, self._value(index + 2), self._receiver(index))
         elif _is_key(token) and _changes(rest):
@@ -365,6 +368,17 @@ class _Presets:
             end = group_end(self.tokens, index + 1)
             self._setting(token, self.tokens[index + 2 : end])
 
+    def _is_other_variable(self, index: int) -> bool:
+        """Whether the token is a local variable that only begins like a key: `recognize_ms`. A
+        field of a struct literal is followed by a colon.
+        """
+        token, following = self.tokens[index], self.tokens[index + 1 : index + 2]
+        if token.text not in self.variables or token.text in CONFIG_KEYS:
+            return False
+        is_declared = index > 0 and self.tokens[index - 1].text in ("let", "mut")
+        is_field = any(sign.is_sign(":", ",", "}") for sign in following)
+        return is_declared or not (is_field or self._receiver(index))
+
     def _is_shorthand(self, index: int) -> bool:
         """Whether the token is a field that has the value of a variable with its name."""
         if not (0 < index < len(self.tokens) - 1 and _is_key(self.tokens[index])):
@@ -373,12 +387,19 @@ class _Presets:
         return before.is_sign("{", ",") and after.is_sign(",", "}")
 
     def _is_call(self, index: int) -> bool:
-        """Whether the token is a method that sets a key: `.set_recognize_max_batch(64)`."""
+        """Whether the token is a method that sets a key: `.set_recognize_max_batch(64)`. Without
+        `set_` or `with_` it has the name of a known key: `.recognize_lines(crops)` sets none.
+        """
         around = self.tokens[index - 1 : index + 3]
         if index == 0 or len(around) < 4:
             return False
         called = around[0].is_sign(".") and around[2].is_sign("(")
-        return called and not around[3].is_sign(")") and _is_key(_without_setter(around[1]))
+        if not called or around[3].is_sign(")"):
+            return False
+        name = around[1]
+        return name.text in CONFIG_KEYS or (
+            name.text.startswith(_SETTERS) and _is_key(_without_setter(name))
+        )
 
     def _shorthand(self, token: Token) -> None:
         """A local variable of this name was read before as a setting; an argument was not."""
@@ -455,6 +476,15 @@ class _Presets:
             value = _Computed(spelled(expression) or "changed in place")
         draft = self._changed(key, receiver) if receiver else self._draft(key)
         draft.settings.append(ConsumerSetting(key, value, token.line))
+
+
+def _variables(tokens: Sequence[Token]) -> set[str]:
+    """Return the names that `let` declares."""
+    names: set[str] = set()
+    for before, token in itertools.pairwise(tokens):
+        if before.text in ("let", "mut") and token.kind == "ident":
+            names.add(token.text)
+    return names
 
 
 def _is_key(token: Token) -> bool:

@@ -187,12 +187,20 @@ BATCHES = {
     "64_i64 as usize": "",
     "usize::from(64u16)": "",
     "64.into()": "",
+    "1 << 6": "",
+    "NonZeroUsize::new(small::BATCH).unwrap()": "",
+    'std::num::NonZeroU32::new(64).expect("not 0").get() as usize': "",
     "small::BATCH": "",
     "2 * small::BATCH + 1": "129 lines at once",
     "64 * 64": "4096 lines at once",
     "large::BATCH": "4096 lines at once",
     "Some(0x1000)": "4096 lines at once",
     "-5": "-5 lines at once",
+    "1 << 2 + 10": "4096 lines at once",
+    "NonZeroUsize::new(4096).unwrap()": "4096 lines at once",
+    "NonZeroUsize::new(0).unwrap()": "which is known only when the pipeline runs",
+    "NonZeroUsize::new(count).unwrap()": "which is known only when the pipeline runs",
+    "1 << 99": "which is known only when the pipeline runs",
     "BATCH": "is `BATCH`, which is known only",
     "64 / 0": "is `64/0`, which is known only",
     "count": "is `count`, which is known only",
@@ -237,28 +245,15 @@ PRESETS = {
         " recognize_max_batch: 4096 } }",
         "4096 lines",
     ),
-    "a path with a variable": (
-        'fn x() -> C { C { recognize_engine_path: format!("{stem}.engine"), recognize_max_batch: 64 } }',
-        "is `format!('{stem}.engine')`",
-    ),
     "a method for each key": (
         'fn x() -> C { C::new().recognize_engine_path("model_sm120.engine")'
         ".set_recognize_max_batch(4096) }",
         "4096 lines",
     ),
-    "an argument": (
-        f"fn x(recognize_max_batch: usize) -> C {{ C {{ {ENGINE}, recognize_max_batch }} }}",
-        "is `recognize_max_batch`, which is known only",
-    ),
     "a variable with a type": (
         "fn x() -> C { let recognize_max_batch: usize = 4096;"
         f" C {{ {ENGINE}, recognize_max_batch }} }}",
         "4096 lines",
-    ),
-    "a change afterwards": (
-        f"fn x(n: usize) -> C {{ let mut c = C {{ {ENGINE}, recognize_max_batch: 64 }};"
-        " c.recognize_max_batch *= n; c }",
-        "is `changed in place`",
     ),
     "a change in an if": (
         f"fn x(n: usize) -> C {{ let mut c = C {{ {ENGINE} }};"
@@ -269,18 +264,124 @@ PRESETS = {
         f'fn x() -> C {{ C {{ {ENGINE}, #[cfg(feature = "big")] recognize_max_batch: 4096 }} }}',
         "4096 lines",
     ),
-    "a base of another file": (
-        f"fn x() -> C {{ C {{ {ENGINE}, ..crate::other::load() }} }}",
-        "come from load, which this file does not declare",
-    ),
 }  # fmt: skip
+
+
+GOOD = f"fn good() -> C {{ C {{ {ENGINE}, recognize_max_batch: 64 }} }}\n"
 
 
 @pytest.mark.parametrize(("preset", "said"), PRESETS.values(), ids=PRESETS)
 def test_what_else_a_config_holds(preset, said, tiny_onnx, tmp_path):
-    good = f"fn good() -> C {{ C {{ {ENGINE}, recognize_max_batch: 64 }} }}\n"
-    found = disagreements(tmp_path, "config.rs", good + preset, tiny_onnx)
+    found = disagreements(tmp_path, "config.rs", GOOD + preset, tiny_onnx)
     assert [said in line for line in found] == [True] * bool(said)
+
+
+# Each is a preset whose values only the running pipeline knows, and what the check says of it.
+COMPUTED = {
+    "a path with a variable": (
+        'fn x() -> C { C { recognize_engine_path: format!("{stem}.engine"), recognize_max_batch: 64 } }',
+        "is `format!('{stem}.engine')`",
+    ),
+    "an argument": (
+        f"fn x(recognize_max_batch: usize) -> C {{ C {{ {ENGINE}, recognize_max_batch }} }}",
+        "is `recognize_max_batch`, which is known only",
+    ),
+    "a change afterwards": (
+        f"fn x(n: usize) -> C {{ let mut c = C {{ {ENGINE}, recognize_max_batch: 64 }};"
+        " c.recognize_max_batch *= n; c }",
+        "is `changed in place`",
+    ),
+    "a base of another file": (
+        f"fn x() -> C {{ C {{ {ENGINE}, ..crate::other::load() }} }}",
+        "come from load, which this file does not declare",
+    ),
+    "arguments over another preset": (
+        f"fn x(a: &Args) -> C {{ C {{ {ENGINE}, recognize_max_batch: a.batch.unwrap_or(128),"
+        " ..good() } }",
+        "is `a.batch.unwrap_or(128)`, which is known only",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("preset", "said"), COMPUTED.values(), ids=COMPUTED)
+def test_a_computed_preset_is_refused_only_where_no_other_fits(
+    preset, said, tiny_onnx, tmp_path
+):
+    path = tmp_path / "config.rs"
+    path.write_text(GOOD + preset)
+    check = check_consumer(path, tiny_onnx)
+    assert check.disagreements == ()
+    assert any(
+        "preset x is not checked" in note or "preset c" in note for note in check.notes
+    )
+    assert any(said in note for note in check.notes)
+
+    too_large = GOOD.replace("64", "4096")
+    found = disagreements(tmp_path, "config.rs", too_large + preset, tiny_onnx)
+    assert "4096 lines at once" in found[0]
+    other = GOOD.replace("model_sm120", "other_sm120")
+    (found,) = disagreements(tmp_path, "config.rs", other + preset, tiny_onnx)
+    assert said in found
+    assert found.endswith("or another preset alone with --preset")
+
+
+TEXTS = {
+    "ENGINE.to_string()": "",
+    "ENGINE.into()": "",
+    "String::from(self::ENGINE)": "",
+    "PathBuf::from(ENGINE)": "",
+    'PathBuf::from(MODELS).join("model_sm120.engine")': "",
+    'format!("{MODELS}/model_sm120.engine")': "",
+    'format!("{}/{STEM}_sm{}.engine", MODELS, ARCH).into()': "",
+    'Path::new(MODELS).join(format!("{STEM}_sm120.engine"))': "",
+    'format!("{}/x.engine")': "which is known only when the pipeline runs",
+    'format!("{OTHER}/model_sm120.engine")': "which is known only when the pipeline runs",
+    'format!("{ARCH:04}_sm120.engine")': "which is known only when the pipeline runs",
+    'self.MODELS.join("model_sm120.engine")': "which is known only when the pipeline runs",
+    "chosen(ENGINE)": "which is known only when the pipeline runs",
+    "KIND.to_string()": "which is known only when the pipeline runs",
+    "NONE.join(STEM)": "which is known only when the pipeline runs",
+    'format!("{LONG}{LONG}")': "which is known only when the pipeline runs",
+    "STEM.to_string()": "this model's engine is",
+}
+
+
+@pytest.mark.parametrize(("value", "said"), TEXTS.items(), ids=TEXTS)
+def test_a_path_may_be_made_of_constants_of_the_file(value, said, tiny_onnx, tmp_path):
+    source = (
+        'const MODELS: &str = "models"; const STEM: &\'static str = "model";'
+        ' const ENGINE: &str = concat!("models/", "model_sm120.engine");'
+        " const ARCH: u32 = 120; const KIND: Kind = Kind::A;"
+        f' const NONE: Option<&str> = None; const LONG: &str = "{"x" * 4000}";'
+        f"\nfn new() -> C {{ C {{ recognize_engine_path: {value}, recognize_max_batch: 64 }} }}"
+    )
+    found = disagreements(tmp_path, "config.rs", source, tiny_onnx)
+    assert [said in line for line in found] == [True] * bool(said)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "fn run(p: &Pipeline) { p.recognize_lines(&p.crops); }",
+        "fn run() { let recognize_ms = time(); log(recognize_ms); }",
+        "fn run() { let mut recognize_count: u64 = 0; recognize_count += 1; }",
+    ],
+)
+def test_names_that_only_begin_like_keys_are_no_keys(code, tiny_onnx, tmp_path):
+    assert disagreements(tmp_path, "config.rs", GOOD + code, tiny_onnx) == []
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "fn x() -> C { C::new().with_recognize_normalization(Norm::ImageNet) }",
+        "fn x() -> C { let mut c = good(); c.recognize_normalization = 1; c }",
+        "fn x() -> C { let recognize_pad_value = 0; C { recognize_pad_value, ..good() } }",
+    ],
+)
+def test_names_that_set_an_unknown_key_are_refused(code, tiny_onnx, tmp_path):
+    (found,) = disagreements(tmp_path, "config.rs", GOOD + code, tiny_onnx)
+    assert "the pipeline has no key for it" in found
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -266,6 +267,33 @@ def test_two_trainings_from_the_same_weights_do_not_agree(
     assert compare_contracts(tiny_checkpoint, a).differences == ()
     assert compare_contracts(calibrated, tiny_onnx).differences == ()
     assert compare_contracts(calibrated, b).differences != ()
+
+
+def test_an_export_and_a_copy_without_their_origin_are_no_difference(
+    tiny_checkpoint, tiny_onnx, tmp_path
+):
+    """The weights that would show whether the networks are the same are not there."""
+    state, contract = load_weights(tiny_checkpoint)
+    start = sha256_of(tiny_checkpoint)
+    calibrated, trained = tmp_path / "calibrated.safetensors", tmp_path / "t.safetensors"
+    save_weights(calibrated, state, replace(contract, temperature=1.5, parent_sha256=start))
+    model = tmp_path / "model.onnx"
+    shutil.copy(tiny_onnx, model)
+    for pair in ((model, calibrated), (calibrated, model)):
+        found = compare_contracts(*pair)
+        assert found.differences == ()
+        assert "cannot be told whether" in found.lineage
+        assert f"the origin {start} is not here" in found.lineage
+
+    shutil.copy(tiny_checkpoint, tmp_path / "origin.safetensors")
+    assert "from the same parent" in compare_contracts(model, calibrated).lineage
+    changed = {
+        name: tensor + 0.01 if tensor.is_floating_point() else tensor
+        for name, tensor in state.items()
+    }
+    save_weights(trained, changed, replace(contract, parent_sha256=start))
+    (difference,) = compare_contracts(model, trained).differences
+    assert "trained apart: their weights differ" in difference
 
 
 def test_an_option_without_effect_in_both_networks_is_no_difference(
