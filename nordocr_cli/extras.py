@@ -6,8 +6,13 @@ small; a command that needs a missing library ends with exit code 5 and this lin
 
 import logging
 import os
-import tempfile
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
+from typing import Any, NoReturn
 
 from nordocr_cli.errors import MissingBackendError
 
@@ -38,7 +43,8 @@ EXTRA_OF = {
     "jiwer": "dev",
 }
 
-_MATPLOTLIB_FOLDER = "MPLCONFIGDIR"
+# Variable of matplotlib that names its settings, and what the file is called in a folder.
+_SETTINGS, _SETTINGS_FILE = "MATPLOTLIBRC", "matplotlibrc"
 _PACKAGE = Path(__file__).resolve().parent
 
 
@@ -68,28 +74,101 @@ def missing(module: str, purpose: str = "this command") -> MissingBackendError:
 
 
 def load_matplotlib(purpose: str) -> None:
-    """Import matplotlib with its list of fonts. Call this before anything else of it is imported.
+    """Import the parts of matplotlib that draw into memory. Call this before anything else of it is
+    imported.
 
-    matplotlib would leave the list in the home folder of the user, unless MPLCONFIGDIR names
-    another place. Here it goes into a folder that is removed at once: it stays in memory.
+    The user's matplotlibrc and list of fonts are read where they are. Nothing is written, unless
+    MPLCONFIGDIR names a folder for it: a list of fonts that is missing is made in memory.
 
     Raises MissingBackendError, for what `purpose` names, without matplotlib.
     """
-    chosen = os.environ.get(_MATPLOTLIB_FOLDER)
     log = logging.getLogger("matplotlib.font_manager")
     level = log.level
-    log.setLevel(logging.ERROR)  # it warns that the list may take a moment
-    with tempfile.TemporaryDirectory(prefix="nordocr-fonts-") as folder:
-        os.environ[_MATPLOTLIB_FOLDER] = chosen or folder
-        try:
+    log.setLevel(logging.ERROR)  # it warns that making the list may take a moment
+    try:
+        with _nothing_written_by_matplotlib():
+            import matplotlib.backends.backend_agg
+            import matplotlib.figure
             import matplotlib.font_manager  # noqa: F401
-        except ImportError as error:
-            raise missing("matplotlib", purpose) from error
-        finally:
-            os.environ.pop(_MATPLOTLIB_FOLDER)
-            log.setLevel(level)
+    except ImportError as error:
+        raise missing("matplotlib", purpose) from error
+    finally:
+        log.setLevel(level)
+
+
+@contextmanager
+def _nothing_written_by_matplotlib() -> Iterator[None]:
+    """Import matplotlib in this block without its making folders for settings and fonts."""
+    chosen = os.environ.get("MPLCONFIGDIR")
+    if chosen and os.path.isdir(chosen) and os.access(chosen, os.W_OK):
+        yield
+        return
+
+    # matplotlib makes the folder of a settings file that it has to look for.
+    named = os.environ.get(_SETTINGS)
+    os.environ[_SETTINGS] = str(_matplotlib_settings())
+    try:
+        import matplotlib
+        from matplotlib import cbook
+    finally:
+        del os.environ[_SETTINGS]
+        if named is not None:
+            os.environ[_SETTINGS] = named
+
+    cache = str(_matplotlib_folder("XDG_CACHE_HOME", ".cache"))
+    with (
+        _replaced(matplotlib, "get_cachedir", lambda: cache),
+        _replaced(cbook, "_lock_path", _refuse_to_write),
+    ):
+        yield
+
+
+@contextmanager
+def _replaced(
+    module: ModuleType, name: str, function: Callable[..., Any]
+) -> Iterator[None]:
+    """Replace a function of a module in this block."""
+    kept = getattr(module, name)
+    setattr(module, name, function)
+    try:
+        yield
+    finally:
+        setattr(module, name, kept)
+
+
+def _matplotlib_settings() -> Path:
+    """Return the file that matplotlib would read its settings from; they are its own where the user
+    has none. Raises ImportError without matplotlib.
+    """
+    module = find_spec("matplotlib")
+    if module is None or module.origin is None:
+        raise ImportError("no module matplotlib", name="matplotlib")
+    candidates = [_matplotlib_folder("XDG_CONFIG_HOME", ".config") / _SETTINGS_FILE]
+    named = os.environ.get(_SETTINGS)
+    if named:
+        candidates = [Path(named), Path(named, _SETTINGS_FILE), *candidates]
+    own = Path(module.origin).parent / "mpl-data" / _SETTINGS_FILE
+    return next((path for path in candidates if path.is_file()), own)
+
+
+def _matplotlib_folder(variable: str, default: str) -> Path:
+    """Return the folder of matplotlib that is named by a variable of XDG, or is below a folder
+    `default` of the user. It need not exist.
+    """
+    chosen = os.environ.get("MPLCONFIGDIR")
     if chosen:
-        os.environ[_MATPLOTLIB_FOLDER] = chosen
+        return Path(chosen)
+    home = Path(os.path.expanduser("~"))
+    if not sys.platform.startswith(("linux", "freebsd")):
+        return home / ".matplotlib"
+    return Path(os.environ.get(variable) or home / default, "matplotlib")
+
+
+def _refuse_to_write(path: object) -> NoReturn:
+    """Stand in for the lock that matplotlib takes before it writes its list of fonts. matplotlib
+    goes on without the file.
+    """
+    raise OSError(f"{path} is not written")
 
 
 def from_import_error(error: ImportError) -> MissingBackendError | None:

@@ -2,6 +2,7 @@
 library leaves a telemetry file behind.
 """
 
+import copy
 import os
 import re
 import shutil
@@ -10,6 +11,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from nordocr_cli import extras
 
 ROOT = Path(__file__).parents[1]
 LINE = sorted((ROOT / "samples").rglob("*.png"))[0]
@@ -104,20 +107,96 @@ def test_the_switches_are_set_before_the_library_is_imported():
     assert done.stdout == "1\n"
 
 
-def test_drawing_leaves_no_list_of_fonts_below_the_home_folder(tmp_path):
+DRAW = (
+    "from nordocr_cli.data.plot import plot_png; plot_png({100: 3}, 200, {'a': 5});"
+    "import os; assert os.environ.get('MPLCONFIGDIR') == CHOSEN;"
+    "assert 'MATPLOTLIBRC' not in os.environ;"
+)
+
+
+def draw(home, temporary, *, start="", then="", **variables):
+    """Draw a picture in a process with these folders of its own, between `start` and `then`; return
+    what it prints.
+    """
     pytest.importorskip("matplotlib")
-    code = (
-        "from nordocr_cli.data.plot import plot_png; plot_png({100: 3}, 200, {'a': 5});"
-        "import os; assert 'MPLCONFIGDIR' not in os.environ"
+    own = ("MPLCONFIGDIR", "MATPLOTLIBRC", "XDG_CACHE_HOME", "XDG_CONFIG_HOME")
+    environment = {key: value for key, value in os.environ.items() if key not in own}
+    environment |= {"HOME": str(home), "TMPDIR": str(temporary)} | variables
+    code = f"{start}\nCHOSEN = {variables.get('MPLCONFIGDIR')!r}\n{DRAW}{then}"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment,
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=home,
     )
+    assert done.stderr == ""
+    return done.stdout
+
+
+def test_drawing_leaves_no_list_of_fonts_below_the_home_folder(tmp_path):
     home, temporary = tmp_path / "home", tmp_path / "temporary"
     home.mkdir()
     temporary.mkdir()
-    own = ("MPLCONFIGDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME")
-    environment = {key: value for key, value in os.environ.items() if key not in own}
-    environment |= {"HOME": str(home), "TMPDIR": str(temporary)}
-    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+    draw(home, temporary)
     assert [*home.rglob("*"), *temporary.rglob("*")] == []
+
+
+def test_drawing_needs_neither_a_home_nor_a_temporary_folder(tmp_path):
+    no_temporary_folder = (
+        "import tempfile\n"
+        "def fail(*arguments): raise FileNotFoundError(2, 'no temporary folder')\n"
+        "tempfile._get_default_tempdir = fail\n"
+    )
+    draw(tmp_path, "/dev/null/none", HOME="/dev/null/none", start=no_temporary_folder)
+
+
+def test_settings_and_list_of_fonts_of_the_user_are_read_and_not_changed(tmp_path):
+    pytest.importorskip("matplotlib")
+    extras.load_matplotlib("a test")
+    from matplotlib import font_manager
+
+    settings = tmp_path / ".config" / "matplotlib" / "matplotlibrc"
+    fonts = tmp_path / ".cache" / "matplotlib"
+    settings.parent.mkdir(parents=True)
+    settings.write_text("lines.linewidth: 7.5\n")
+    fonts.mkdir(parents=True)
+    longer = copy.copy(font_manager.fontManager)
+    longer.ttflist = longer.ttflist + 3 * longer.ttflist[-1:]
+    version = font_manager.FontManager.__version__
+    font_manager.json_dump(longer, fonts / f"fontlist-v{version}.json")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+    show = (
+        "import matplotlib.font_manager as fonts;"
+        "print(len(fonts.fontManager.ttflist), fonts.mpl.rcParams['lines.linewidth'])"
+    )
+    assert draw(tmp_path, tmp_path, then=show) == f"{len(longer.ttflist)} 7.5\n"
+    after = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert after == before
+
+
+def test_no_list_of_fonts_is_written_while_matplotlib_is_imported(tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    extras.load_matplotlib("a test")
+    from matplotlib import font_manager
+
+    monkeypatch.delenv("MPLCONFIGDIR", raising=False)
+    path = tmp_path / "fontlist.json"
+    path.write_text("damaged")
+    with extras._nothing_written_by_matplotlib():
+        font_manager.json_dump({}, path)
+    assert path.read_text() == "damaged"
+    font_manager.json_dump({}, path)
+    assert path.read_text() == "{}"
+
+
+def test_a_folder_named_for_matplotlib_gets_its_list_of_fonts(tmp_path):
+    chosen = tmp_path / "chosen"
+    chosen.mkdir()
+    draw(tmp_path, tmp_path, MPLCONFIGDIR=str(chosen))
+    assert [path.name for path in chosen.glob("fontlist-*.json")] != []
 
 
 def test_rapidocr_is_imported_without_an_internet_socket(tmp_path):

@@ -11,7 +11,7 @@ from nordocr_cli.artifact.sealing import write_sealed_json
 from nordocr_cli.charset import NORDIC, NORDIC_EXT
 from nordocr_cli.core.finetune import run as core
 from nordocr_cli.core.finetune.choices import choose_charset, choose_training
-from nordocr_cli.core.finetune.plan import FinetuneRequest, plan_finetune
+from nordocr_cli.core.finetune.plan import FinetuneRequest, _Spread, plan_finetune
 from nordocr_cli.core.finetune.result import SetResult, replacement_problem
 from nordocr_cli.core.finetune.run import resumed_request, run_finetune
 from nordocr_cli.errors import ArtifactError, DataError, Interrupted, UsageError
@@ -109,16 +109,34 @@ def test_images_that_are_not_there_end_it_before_anything_is_made(
 ):
     lines = write_lines(tmp_path / "lines")
     request = request_of(lines, tmp_path, tiny_checkpoint)
-    for image in sorted((tmp_path / "lines").rglob("*.png"))[1:]:
-        image.unlink()
-    plan_finetune(request)  # one of the first images is there: `prep` names the others
     for image in (tmp_path / "lines").rglob("*.png"):
         image.unlink()
-    with pytest.raises(
-        DataError, match=r"none of the first 5 images of .* can be read: .*png"
-    ):
+    with pytest.raises(DataError, match=r"none of 30 images .* can be read: .*png"):
         plan_finetune(request)
     assert not (tmp_path / "run").exists()
+
+
+def test_images_missing_at_the_start_of_a_source_are_left_to_prep(
+    tmp_path, tiny_checkpoint
+):
+    lines = write_lines(tmp_path / "lines", count=100)
+    for number in range(90):
+        (tmp_path / "lines" / f"{number}.png").unlink()
+
+    plan_finetune(request_of(lines, tmp_path, tiny_checkpoint))
+
+
+@pytest.mark.parametrize("count", [0, 7, 40, 41, 1000])
+def test_the_images_looked_for_are_spread_evenly(count):
+    spread = _Spread()
+    for number in range(count):
+        spread.add(number)
+
+    steps = set(np.diff(spread.entries))
+    assert spread.entries[:1] == [0][:count]
+    assert min(count, 20) <= len(spread.entries) <= 40
+    assert len(steps) <= 1
+    assert count - sum(steps, 0) <= max(spread.entries, default=0) or count < 2
 
 
 def test_a_folder_of_something_else_is_not_written_to(tmp_path, tiny_checkpoint):

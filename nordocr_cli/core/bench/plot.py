@@ -13,15 +13,13 @@ from nordocr_cli.extras import load_matplotlib
 def draw(result: BenchResult, path: Path) -> None:
     """Write a PNG; needs matplotlib (the `plot` extra)."""
     load_matplotlib("--plot")
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
 
     count = 2 if result.grid else 1
-    figure, axes = pyplot.subplots(
-        1, count, figsize=(6.4 * count, 1.6 + 0.6 * max(4, len(result.rows))), squeeze=False
-    )
+    figure = Figure(figsize=(6.4 * count, 1.6 + 0.6 * max(4, len(result.rows))))
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(1, count, squeeze=False)
     names = [
         " ".join(filter(None, (row.name, row.backend, row.precision)))
         for row in result.rows
@@ -57,5 +55,4 @@ def draw(result: BenchResult, path: Path) -> None:
     figure.tight_layout()
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=120)
-    pyplot.close(figure)
     atomic.write_bytes(path, picture.getvalue())

@@ -22,7 +22,7 @@ from nordocr_cli.progress import SILENT, Progress
 from nordocr_cli.training.state import duration
 
 MIN_LINES = 20
-_FIRST_IMAGES = 5  # of a source, looked for before anything is made
+_LOOKED_AT = 20  # images of a source at least, looked for before anything is made
 VAL_SHARE = 0.2
 _EXT_MODEL = f"{DEFAULT_MODEL}-ext"
 # Lines a second of a training of nordocr-default on one CPU core, for the expected time.
@@ -131,7 +131,7 @@ class FinetunePlan:
 
 
 def plan_finetune(request: FinetuneRequest, progress: Progress = SILENT) -> FinetunePlan:
-    """Read the labels and the first images, choose charset and length, and check what can be
+    """Read the labels and some images, choose charset and length, and check what can be
     checked without torch.
 
     Raises UsageError for options and files, and DataError for too few lines, one document, or
@@ -219,40 +219,65 @@ def read_facts(
     sources: Sequence[str], progress: Progress = SILENT, *, look_for_images: bool = False
 ) -> DataFacts:
     """Count lines, documents and characters of sources, by their labels. With `look_for_images` it
-    raises DataError for a source whose first images cannot be read.
+    raises DataError for a source of which no image can be read.
     """
     documents: set[str] = set()
     characters: Counter[str] = Counter()
     lines = unusable = 0
     for number, text in enumerate(sources):
         with closing(open_source(parse_source(text), progress)) as source:
-            first: list[Entry] = []
+            spread = _Spread()
             for entry in source.entries():
                 if entry.row is None or not entry.row.text.strip():
                     unusable += 1
                     continue
                 lines += 1
-                if len(first) < _FIRST_IMAGES:
-                    first.append(entry)
+                spread.add(entry)
                 documents.add(f"{number}:{document_of_row(entry.row)}")
                 characters.update(entry.row.text)
             if look_for_images:
-                _require_images(source, first)
+                _require_images(source, spread.entries)
     return DataFacts(lines, unusable, len(documents), characters)
 
 
-def _require_images(source: Source, first: Sequence[Entry]) -> None:
-    """Refuse a source of which none of the first images is there: all others are named alike."""
-    problems: list[str] = []
-    for entry in first:
+class _Spread:
+    """Rows spread evenly over a source of unknown length: all of a short one, otherwise from
+    `_LOOKED_AT` rows to twice as many.
+    """
+
+    def __init__(self) -> None:
+        self.entries: list[Entry] = []
+        self._step = 1
+        self._seen = 0
+
+    def add(self, entry: Entry) -> None:
+        """Take the next row of the source. Every `_step`-th one is kept."""
+        if self._seen % self._step == 0:
+            self.entries.append(entry)
+        self._seen += 1
+        if len(self.entries) > 2 * _LOOKED_AT:
+            self.entries = self.entries[::2]
+            self._step *= 2
+
+
+def _require_images(source: Source, entries: Sequence[Entry]) -> None:
+    """Refuse a source of which none of these images can be read. Where only some are missing,
+    `prep` skips and names them.
+    """
+    first_problem = ""
+    for entry in entries:
         try:
             source.crop_size(entry)
         except (FileNotFoundError, DataError) as error:
-            problems.append(f"{entry.where}: {error}")
-    if problems and len(problems) == len(first):
-        raise DataError(
-            f"none of the first {len(first)} images of {source.path} can be read: {problems[0]}"
-        )
+            first_problem = first_problem or f"{entry.where}: {error}"
+            continue
+        return
+    if not first_problem:
+        return
+    raise DataError(
+        f"none of {len(entries)} images from all parts of {source.path} can be read:"
+        f" {first_problem}"
+    )
 
 
 def charset_of(plan: FinetunePlan) -> Charset:
