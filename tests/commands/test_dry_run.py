@@ -11,6 +11,7 @@ from nordocr_cli.errors import UsageError
 
 DOC = Path(__file__).parents[2] / "samples" / "doc"
 TIFF, TRUTH = DOC / "dev_doc.tif", DOC / "dev_doc.json"
+LICENCE = DOC.parents[1] / "LICENSE"  # a text without regions
 BENCH, PREDICT = ("bench", "tesseract"), ("predict", TIFF, "-m", "tesseract")
 COMPARE = ("compare3way", TIFF, "--svtrv2", TRUTH, "--tess", TRUTH)
 MISSING = "missing"
@@ -22,7 +23,7 @@ MISSING = "missing"
         (BENCH, 2, "give --lines STORE, --widths TABLE, or a document"),
         ((*BENCH, "--lines", MISSING), 2, "no line store missing"),
         ((*BENCH, "--doc", MISSING, "--regions", TRUTH), 2, "no document missing"),
-        ((*BENCH, "--doc", TIFF, "--regions", TIFF), 3, "not readable"),
+        ((*BENCH, "--doc", TIFF, "--regions", LICENCE), 3, "no row says where on a page"),
         (
             (*BENCH, MISSING, "--doc", TIFF, "--regions", TRUTH),
             2,

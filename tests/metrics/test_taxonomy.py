@@ -165,8 +165,9 @@ def test_every_class_and_threshold_is_explained():
     }
 
 
-def test_eighteen_thousand_readings_of_known_cause():
+def test_eighteen_thousand_readings_of_known_cause(monkeypatch):
     path = Path(__file__).parents[2] / "benchmarks" / "corrupted.py"
+    monkeypatch.syspath_prepend(str(path.parent))  # it imports from its own folder
     spec = importlib.util.spec_from_file_location("corrupted", path)
     corrupted = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(corrupted)
