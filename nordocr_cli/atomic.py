@@ -50,10 +50,12 @@ RESUMABLE_PART = "journal.part"
 
 @dataclass
 class _Output:
-    """One target: `path` is the file or folder that gets the content, `temporary` what is written
-    first. A stream (a device or a pipe) is written to; anything else is replaced.
+    """One target: `path` is the file or folder that gets the content, which the user calls `name`,
+    and `temporary` what is written first. A stream (a device or a pipe) is written to; anything
+    else is replaced.
     """
 
+    name: Path
     path: Path
     temporary: Path
     is_stream: bool
@@ -83,7 +85,6 @@ def replacing_all(
     cannot get its own. With `keep_interrupted` Ctrl-C leaves the temporaries as a killed writer
     does, for a command that resumes from them.
     """
-    names = ", ".join(str(target) for target in targets)
     outputs: list[_Output] = []
     kept = False
     try:
@@ -97,11 +98,11 @@ def replacing_all(
         except OSError as error:
             if error.errno not in _DISK_ERRORS:
                 raise  # the body's own trouble with another file
-            raise DataError(_failure(names, error)) from error
+            raise DataError(_failure(outputs, error)) from error
         try:
             _finish(outputs)
         except OSError as error:
-            raise DataError(_failure(names, error)) from error
+            raise DataError(_failure(outputs, error, is_finishing=True)) from error
     finally:
         for output in outputs:
             _release(output, keep=kept)
@@ -339,7 +340,7 @@ def _open_output(target: Path) -> _Output:
 
     if mode is not None and (stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)):
         folder = Path(tempfile.mkdtemp(prefix="nordocr-"))
-        return _Output(target, folder / "output", is_stream=True, lock=None)
+        return _Output(target, target, folder / "output", is_stream=True, lock=None)
     if mode is not None and not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
         raise UsageError(
             f"{target} is {kind_of_file(mode)}; give a file, a pipe or a device"
@@ -354,7 +355,7 @@ def _open_output(target: Path) -> _Output:
                 f"cannot write {target}: its link leads nowhere ({error})"
             ) from error
     temporary, lock = _reserve(path)
-    return _Output(path, temporary, is_stream=False, lock=lock)
+    return _Output(target, path, temporary, is_stream=False, lock=lock)
 
 
 def _reserve(target: Path) -> tuple[Path, int | None]:
@@ -604,10 +605,30 @@ def _fsync_tree(path: Path) -> None:
     _fsync(path)
 
 
-def _failure(names: str, error: OSError) -> str:
-    return (
-        f"cannot write {names}: {error.strerror or error}; the previous file is untouched"
-    )
+def _failure(
+    outputs: Sequence[_Output], error: OSError, *, is_finishing: bool = False
+) -> str:
+    """Say why outputs cannot be written, and what became of them. A stream gets nothing before the
+    result `is_finishing`: until then it is a file in the folder for temporary files.
+    """
+    names = ", ".join(shown_path(output.name) for output in outputs)
+    what = f"cannot write {names}: {error.strerror or error}"
+    streams = [output for output in outputs if output.is_stream]
+    if streams and is_finishing:
+        return f"{what}; it may have got a part of the result"
+    if streams:
+        return f"{what} in {tempfile.gettempdir()}; set TMPDIR to a folder with more space"
+
+    remedy = "give an output elsewhere"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        remedy = "free space on its disk, or give an output elsewhere"
+    # After a failed rename the old ones have their names again.
+    kept = [output.path for output in outputs if output.path.exists()]
+    if any(path.is_dir() for path in kept):
+        return f"{what}; the previous folder is untouched: {remedy}"
+    if kept:
+        return f"{what}; the previous file is untouched: {remedy}"
+    return f"{what}; nothing was written: {remedy}"
 
 
 def _no_room_for(target: Path, error: OSError) -> str:

@@ -60,7 +60,7 @@ def test_an_old_folder_comes_back_when_the_new_one_cannot_take_its_place(
 
     monkeypatch.setattr(os, "replace", failing)
     with (
-        pytest.raises(DataError, match="the previous file is untouched"),
+        pytest.raises(DataError, match="the previous folder is untouched"),
         replacing(target) as temporary,
     ):
         temporary.mkdir()
@@ -109,9 +109,45 @@ def test_the_bodys_own_errors_stay_its_own(tmp_path):
         (tmp_path / "another").read_bytes()
 
 
+FULL = Path("/dev/full")
+
+
+def fill_the_disk():
+    FULL.write_bytes(b"x" * 100_000)
+
+
 def test_a_full_disk_is_said(tmp_path):
-    with pytest.raises(DataError, match="No space left"), replacing(tmp_path / "a.txt"):
-        Path("/dev/full").write_bytes(b"x" * 100_000)
+    new, old = tmp_path / "new.txt", tmp_path / "old.txt"
+    old.write_text("old")
+    with (
+        pytest.raises(DataError, match="No space left.* nothing was written: free space"),
+        replacing(new),
+    ):
+        fill_the_disk()
+    with (
+        pytest.raises(DataError, match="No space left.* previous file is untouched: free"),
+        replacing(old),
+    ):
+        fill_the_disk()
+    assert (old.read_text(), names(tmp_path)) == ("old", ["old.txt"])
+
+
+def test_nothing_is_said_of_a_previous_file_of_a_device_or_pipe(tmp_path):
+    with pytest.raises(
+        DataError, match=r"/dev/full: No space left.*; it may have got a part"
+    ):
+        write_text(FULL, "x" * 100_000)
+    assert FULL.is_char_device()
+
+    # The result is collected in the folder for temporary files, whose disk may be full too.
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with (
+        pytest.raises(DataError, match="No space left on device in .*; set TMPDIR"),
+        replacing(pipe),
+    ):
+        fill_the_disk()
+    assert names(tmp_path) == ["pipe"]
 
 
 def test_json_has_no_nan(tmp_path):

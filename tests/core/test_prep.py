@@ -442,7 +442,7 @@ def test_stores_get_their_names_together(
         rename(source, target)
 
     monkeypatch.setattr(os, "replace", refuse)
-    with pytest.raises(DataError, match="the previous file is untouched"):
+    with pytest.raises(DataError, match="the previous folder is untouched"):
         prep(
             [corpus(tmp_path / "new", rows[:4])],
             tmp_path / "o.lmdb",
