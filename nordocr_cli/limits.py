@@ -290,14 +290,14 @@ def parse_json(
         content = content.decode("utf-8-sig")
     parts = content.count("[") + content.count("{")
     require_few_parts(parts, len(content), "lists and tables")
-    hooks: dict[str, Any] = {}
-    if not (allow_nan or any_value):
-        hooks["parse_constant"] = _refuse_constant
-    if _LONG_NUMBER.search(content):
-        hooks["parse_int"] = _integer_or_float if any_value else _integer
-        hooks["parse_float"] = float if any_value else _finite
+    strict = not (allow_nan or any_value)
     try:
-        value = json.loads(content, **hooks)
+        if _LONG_NUMBER.search(content):
+            value = json.loads(content, **_number_hooks(strict, any_value))
+        elif strict:
+            value = _STRICT_DECODER.decode(content)
+        else:
+            value = json.loads(content)
     except RecursionError:
         raise ValueError(_too_deep()) from None
     if parts > MAX_DEPTH:
@@ -305,6 +305,17 @@ def parse_json(
     if not any_value and _SURROGATE_ESCAPE.search(content):
         _require_characters(value)
     return value
+
+
+def _number_hooks(strict: bool, any_value: bool) -> dict[str, Any]:
+    """Return the options of `json.loads` for a text with a number that may be beyond 64 bits."""
+    hooks: dict[str, Any] = {
+        "parse_int": _integer_or_float if any_value else _integer,
+        "parse_float": float if any_value else _finite,
+    }
+    if strict:
+        hooks["parse_constant"] = _refuse_constant
+    return hooks
 
 
 def parse_toml(text: str) -> dict[str, Any]:
@@ -352,6 +363,11 @@ def _finite(digits: str) -> float:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not a JSON number")
+
+
+# Made once: `json.loads` makes a decoder for every text that has options, which takes longer than
+# to parse a row of a line store.
+_STRICT_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
 def _require_depth(value: Any) -> None:

@@ -203,17 +203,17 @@ class LineBatches:
         rank = self.options.share[0]
         counted = rank < len(together)
         plan = together[rank if counted else 0]
-        targets, target_lengths = self._targets(plan)
-        images = torch.from_numpy(self._pixels(plan, epoch))
+        lines, counts, widths = plan.lines, plan.counts, plan.widths
+        targets, target_lengths = self._targets(lines, counts)
+        images = torch.from_numpy(self._pixels(plan, lines, epoch))
         images = images.permute(0, 3, 1, 2)  # (N, C, H, W), channels last
-        lines = plan.lines
         others = [other for other in together if other is not plan]
         return Batch(
             images=images.pin_memory() if self.options.pin else images,
-            widths=torch.from_numpy(plan.widths),
+            widths=torch.from_numpy(widths),
             targets=torch.from_numpy(targets),
             target_lengths=torch.from_numpy(target_lengths),
-            counts=torch.from_numpy(plan.counts),
+            counts=torch.from_numpy(counts),
             read_rows=lambda: tuple(self._row(int(index)) for index in lines),
             masked=plan.masked,
             shared_lines=len(lines) + sum(len(other.lines) for other in others),
@@ -222,22 +222,26 @@ class LineBatches:
             counted=counted,
         )
 
-    def _pixels(self, plan: BatchPlan, epoch: int) -> NDArray[np.uint8]:
-        """Return the pixels of a batch (N, H, W, C)."""
+    def _pixels(
+        self, plan: BatchPlan, lines: NDArray[np.int64], epoch: int
+    ) -> NDArray[np.uint8]:
+        """Return the pixels of a batch (N, H, W, C); `lines` are those of the plan."""
         width, augment = self._planner.batch_width(plan), self.options.augment
         if augment is None:
-            return self._gatherer.gather(plan.lines, width)
+            return self._gatherer.gather(lines, width)
         # Drawn by (seed, epoch, batch): neither the threads nor a resumed run change what a sample
         # looks like.
         batch = int(plan.numbers.min()) + 1
         rng = np.random.default_rng((self.options.seed, epoch, batch))
-        return self._gatherer.compose(plan, self.widths[plan.lines], width, augment, rng)
+        return self._gatherer.compose(plan, self.widths[lines], width, augment, rng)
 
-    def _targets(self, plan: BatchPlan) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def _targets(
+        self, lines: NDArray[np.int64], counts: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the classes of a batch's samples, and how many each sample has; joined lines have
-        a space between them.
+        a space between them. `counts` are the lines of each sample.
         """
-        lines, counts, labels = plan.lines, plan.counts, self._labels
+        labels = self._labels
         starts, ends = labels.starts[lines], labels.starts[lines + 1]
         # 1 where a space follows: between a line and the next one of its sample.
         followed = np.ones(len(lines), dtype=np.int64)

@@ -10,6 +10,7 @@ import json
 import re
 import zlib
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -66,6 +67,9 @@ def encode_line(image: Pixels) -> EncodedLine:
     return _encoded(record, image)
 
 
+@lru_cache(
+    maxsize=4096
+)  # a store has few different widths, and the loader asks for each line
 def netpbm_header(height: int, width: int, is_gray: bool) -> bytes:
     """Return the header of a line's record, before the pixels: PGM when it is gray, else PPM."""
     kind = 5 if is_gray else 6

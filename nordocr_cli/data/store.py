@@ -376,22 +376,33 @@ class LineStore(AbstractContextManager["LineStore"]):
         """Compare the checksums of lines that were not read before, once for each line.
 
         Raises DataError naming the first damaged line. Stores of schema 1 are checked whenever a
-        line is read instead. Costs 15 microseconds for a line of 600 px, and nothing for lines that
-        were checked.
+        line is read instead. Most of the cost is the CRC itself, about a microsecond for 1 to 4 kB.
         """
         if self.header.schema == 1 or not len(indices):
             return
         mapped, _, gray = self.located()
         assert self._records is not None
         assert self._checked is not None
+        unchecked = indices[~self._checked[indices]]
+        if not len(unchecked):
+            return
         begins, lengths = self._records
-        height = self.header.geometry.height
-        for index in indices[~self._checked[indices]].tolist():
-            record = mapped[begins[index] : begins[index] + lengths[index]].data
-            shape = netpbm_header(height, int(self.widths[index]), bool(gray[index]))
-            if record[: len(shape)] != shape or zlib.crc32(record) != self._crcs[index, 0]:
+        content = mapped.data  # its slices cost less than those of an array
+        lines = zip(
+            unchecked.tolist(),
+            begins[unchecked].tolist(),
+            lengths[unchecked].tolist(),
+            self.widths[unchecked].tolist(),
+            gray[unchecked].tolist(),
+            self._crcs[unchecked, 0].tolist(),
+            strict=True,
+        )
+        for index, begin, length, width, is_gray, crc in lines:
+            record = content[begin : begin + length]
+            header = netpbm_header(self.header.geometry.height, width, is_gray)
+            if record[: len(header)] != header or zlib.crc32(record) != crc:
                 raise DataError(_damaged(self.path, f"image-{index + 1:09d}"))
-            self._checked[index] = True
+        self._checked[unchecked] = True
 
     def are_gray(self, indices: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Return which of the lines `indices` are stored with one channel (of schema 1: none)."""
