@@ -1,12 +1,15 @@
 """Watching a folder: each document that appears is read into another folder."""
 
+import errno
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from nordocr.reading import Reader
+from nordocr_cli.atomic import make_folder, require_utf8, resolved_path, write_text
 from nordocr_cli.errors import DataError, UsageError
+from nordocr_cli.printable import printable
 from nordocr_cli.progress import SILENT, Progress
 
 SUFFIXES = (".pdf", ".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp", ".webp")
@@ -31,8 +34,8 @@ class Watcher:
 
     A result is named after its document (`a/scan.pdf` → `a/scan.pdf.txt`) and appears complete. A
     document is read again only when it is newer than its results. One that cannot be read leaves
-    `NAME.error.txt` with the reason and is tried again when it changes. Nothing in `source` is
-    changed.
+    `NAME.error.txt` with the reason and is tried again when it changes. One whose name is too long
+    for a result, or is not UTF-8, is reported once. Nothing in `source` is changed.
     """
 
     def __init__(
@@ -46,13 +49,14 @@ class Watcher:
     ) -> None:
         if not source.is_dir():
             raise UsageError(f"no folder {source}")
-        if target.resolve() == source.resolve():
+        if resolved_path(target) == resolved_path(source):
             raise UsageError(
                 "the folder of results must be another one than the watched folder"
             )
         self._reader, self._source, self._target = reader, source, target
         self._formats, self._progress = tuple(formats), progress
         self._seen: dict[Path, Signature] = {}
+        self._without_note: dict[Path, Signature] = {}
 
     def pass_over(self, *, settled: bool = True) -> Iterator[Outcome]:
         """Read what is new and yield what came of it.
@@ -68,8 +72,13 @@ class Watcher:
             self._seen[path] = signature
             if settled and not is_settled:
                 continue
+            if self._without_note.get(path) == signature:
+                continue
             if self._is_new(path, signature):
-                yield self._read(path)
+                outcome, is_noted = self._read(path)
+                if not is_noted:
+                    self._without_note[path] = signature
+                yield outcome
 
     def run(self, interval_s: float, stopped: Callable[[], bool]) -> Iterator[Outcome]:
         """Pass over the folder until `stopped` returns True, `interval_s` seconds apart."""
@@ -78,7 +87,7 @@ class Watcher:
             time.sleep(interval_s)
 
     def _documents(self) -> list[Path]:
-        inside_target = self._target.resolve()
+        inside_target = resolved_path(self._target)
         found = []
         for path in sorted(self._source.rglob("*")):
             hidden = any(
@@ -86,7 +95,8 @@ class Watcher:
             )
             if hidden or path.suffix.lower() not in SUFFIXES:
                 continue
-            if inside_target in path.resolve().parents or not path.is_file():
+            # What is no file may be a link that leads to itself, which cannot be resolved.
+            if not path.is_file() or inside_target in resolved_path(path).parents:
                 continue
             found.append(path)
         return found
@@ -113,28 +123,45 @@ class Watcher:
         results = [_signature(output) for output in self._outputs(path).values()]
         return any(result is None or result[1] < signature[1] for result in results)
 
-    def _read(self, path: Path) -> Outcome:
-        from nordocr_cli.atomic import write_text
-
+    def _read(self, path: Path) -> tuple[Outcome, bool]:
+        """Read a document. Return what came of it, and whether a failure is noted in a file."""
         note = self._error_file(path)
-        note.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            require_utf8(path)  # its results are named after it
+        except UsageError as error:
+            return self._failed(path, str(error)), False
+        make_folder(note.parent)
         try:
             document = self._reader.read(path)
             for kind, output in self._outputs(path).items():
                 document.save(output, kind)
         except DataError as error:
-            write_text(note, f"{error}\n")
-            self._progress.warn(f"{path}: {error}")
-            return Outcome(path, error=str(error))
+            return self._failed(path, str(error)), _write_note(note, str(error))
         # Every other error (a missing program, an unknown option) is true for every document.
 
-        unread = [page for page in document.pages if page.error]
+        unread = [page.error for page in document.pages if page.error]
         if unread:
-            reasons = "".join(f"{page.error}\n" for page in unread)
-            write_text(note, reasons)
-            return Outcome(path, len(document.lines), unread[0].error)
+            is_noted = _write_note(note, "\n".join(unread))
+            return Outcome(path, len(document.lines), unread[0]), is_noted
         note.unlink(missing_ok=True)
-        return Outcome(path, len(document.lines))
+        return Outcome(path, len(document.lines)), True
+
+    def _failed(self, path: Path, reason: str) -> Outcome:
+        self._progress.warn(f"{printable(str(path))}: {reason}")
+        return Outcome(path, error=reason)
+
+
+def _write_note(note: Path, text: str) -> bool:
+    """Write why a document could not be read; return False when the name of the note is too long
+    for the file system. Raises DataError when it cannot be written for another reason.
+    """
+    try:
+        write_text(note, f"{text}\n")
+    except DataError as error:
+        if getattr(error.__cause__, "errno", None) != errno.ENAMETOOLONG:
+            raise
+        return False
+    return True
 
 
 def _signature(path: Path) -> Signature | None:

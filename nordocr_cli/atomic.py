@@ -114,9 +114,9 @@ def refuse_inputs(output: Path, inputs: Iterable[Path]) -> None:
     Refused are the file itself, whatever lies inside an LMDB, and the weights of a run folder,
     which may well hold results next to them.
     """
-    target = _resolved(output)
+    target = resolved_path(output)
     for path in inputs:
-        source = _resolved(path)
+        source = resolved_path(path)
         is_lmdb, is_folder = (source / "data.mdb").is_file(), source.is_dir()
 
         is_same = target == source and (is_lmdb or not is_folder)
@@ -130,8 +130,8 @@ def refuse_inputs(output: Path, inputs: Iterable[Path]) -> None:
             )
 
 
-def _resolved(path: Path) -> Path:
-    """The path without links. Raises UsageError for links that lead to each other."""
+def resolved_path(path: Path) -> Path:
+    """Return the path without links. Raises UsageError for links that lead to each other."""
     try:
         return path.resolve()
     except (OSError, RuntimeError) as error:  # Python 3.11 raises RuntimeError for a circle
@@ -153,7 +153,7 @@ def without_link(target: Path) -> Path:
     """Return the file that an output names: the target of a symbolic link, else the path itself.
     Raises UsageError for links that lead to each other.
     """
-    return _resolved(target) if target.is_symlink() else target
+    return resolved_path(target) if target.is_symlink() else target
 
 
 def require_writable(target: Path) -> None:

@@ -28,7 +28,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 
-from faults import artifacts, commands, inputs, options  # noqa: E402
+from faults import artifacts, commands, inputs, options, special  # noqa: E402
 from faults.trials import Kind, Tally, retry_failures, run_kind  # noqa: E402
 
 from nordocr_cli.atomic import write_json, write_text  # noqa: E402
@@ -36,7 +36,13 @@ from nordocr_cli.runtime.stopwatch import measurement_environment  # noqa: E402
 
 KINDS: dict[str, Kind] = {
     kind.name: kind
-    for kind in (*artifacts.KINDS, *inputs.KINDS, *commands.KINDS, *options.KINDS)
+    for kind in (
+        *artifacts.KINDS,
+        *inputs.KINDS,
+        *commands.KINDS,
+        *options.KINDS,
+        *special.KINDS,
+    )
 }
 RESULT = ROOT / "benchmarks" / "results" / "campaign.json"
 PAGE = ROOT / "docs" / "security.md"

@@ -9,7 +9,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 
 import campaign
-from faults import artifacts, commands, inputs
+from faults import artifacts, commands, inputs, special
 from faults.trials import Kind, WrongResult, retry_failures, run_kind
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it forks and kills")
@@ -28,6 +28,12 @@ def test_no_hostile_file_or_option_ends_in_a_traceback():
     (kind,) = (kind for kind in commands.KINDS if kind.name == "commands")
     tally = run_kind(kind, 12, seed=5)
     assert (tally.tried, tally.bad) == (12, 0), tally.failures
+
+
+def test_no_special_file_hangs_fills_memory_or_is_replaced():
+    (kind,) = special.KINDS
+    tally = run_kind(kind, 40, seed=5)
+    assert (tally.tried, tally.bad) == (40, 0), tally.failures
 
 
 def test_every_bad_end_is_counted(tmp_path):

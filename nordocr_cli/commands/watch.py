@@ -9,6 +9,7 @@ import typer
 from nordocr_cli import options
 from nordocr_cli.console import Console
 from nordocr_cli.errors import DataError
+from nordocr_cli.printable import printable
 
 if TYPE_CHECKING:
     from nordocr.watching import Outcome
@@ -97,10 +98,10 @@ def watch(
     if failed:
         raise DataError(
             f"{len(failed)} of {len(outcomes)} documents could not be read; the first:"
-            f" {failed[0].source}: {failed[0].error}"
+            f" {printable(str(failed[0].source))}: {failed[0].error}"
         )
 
 
 def _show(console: Console, outcome: "Outcome") -> None:
     if not outcome.error:
-        console.note(f"{outcome.source}: {outcome.lines} lines")
+        console.note(f"{printable(str(outcome.source))}: {outcome.lines} lines")

@@ -5,6 +5,7 @@ A command whose end by a signal, memory or time counts runs in a fork of this pr
 libraries loaded: a twentieth of a second instead of two. Others run in this process (`warm.py`).
 """
 
+import ctypes
 import gc
 import importlib
 import io
@@ -61,8 +62,10 @@ class Finished:
     processor_s: float
 
 
-def start(arguments: Sequence[object], log: Path) -> int:
-    """Start a command in a fork; return its process id."""
+def start(arguments: Sequence[object], log: Path, *, like_user: bool = False) -> int:
+    """Start a command in a fork; return its process id. With `like_user` root may not read and
+    write what its mode forbids, as other users may not.
+    """
     child = os.fork()
     if child:
         return child
@@ -71,6 +74,8 @@ def start(arguments: Sequence[object], log: Path) -> int:
         os.setsid()
         resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
         _redirect(log)
+        if like_user:
+            _obey_modes()
         sys.argv = ["nordocr", *(os.fsdecode(os.fsencode(str(word))) for word in arguments)]
         from nordocr_cli.app import main
 
@@ -85,6 +90,24 @@ def start(arguments: Sequence[object], log: Path) -> int:
         sys.stderr.flush()
         os._exit(code)
     return 0
+
+
+def _obey_modes() -> None:
+    """Give up the right of root to open every file, and keep its others: another user could not
+    read the libraries of a Python in root's home folder.
+    """
+    words = (
+        ctypes.c_uint32 * 6
+    )  # effective, permitted and inheritable rights, twice 32 of each
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # version 3 of the call, this process
+    rights = words()
+    libc = ctypes.CDLL(None, use_errno=True)
+    failed = libc.capget(header, rights)
+    for index in range(3):
+        rights[index] &= ~0b110  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+    failed |= libc.capset(header, rights)
+    if failed:
+        raise OSError(ctypes.get_errno(), "capset")
 
 
 def _redirect(log: Path) -> None:

@@ -136,7 +136,7 @@ _FILES = {
     **dict.fromkeys(
         ("regions", "svtrv2", "tess", "third", "truth"), ("read.json", "read.xml")
     ),
-    **dict.fromkeys(("results", "baseline"), ("eval/result.json", "read.json")),
+    **dict.fromkeys(("results", "baseline"), ("eval/eval.json", "read.json")),
     **dict.fromkeys(("texts", "text", "lexicon", "char_lm"), ("texts.txt",)),
     "contract": ("model.contract.json",),
     "fonts": ("fonts",),

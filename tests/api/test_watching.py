@@ -109,6 +109,35 @@ def test_the_folder_of_results_is_another_one(folders, reader):
         Watcher(reader, source / "missing", source)
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such names and links")
+def test_no_name_or_link_keeps_the_other_documents_from_being_read(folders, reader):
+    source, target = folders
+    (source / "loop.png").symlink_to(source / "loop.png")
+    os.mkfifo(source / "pipe.png")
+    (source / "zero.png").symlink_to("/dev/zero")
+    unwritable = [source / os.fsdecode(b"h\xe5r.png"), source / ("n" * 240 + ".png")]
+    for path in (*unwritable, source / "z.png"):
+        path.write_bytes(b"1")
+    watcher = Watcher(reader, source, target)
+    outcomes = list(watcher.pass_over(settled=False))
+    assert names(outcomes) == [*(path.name for path in unwritable), "z.png"]
+    assert "not UTF-8; rename it" in outcomes[0].error
+    assert "File name too long" in outcomes[1].error
+    assert [path.name for path in target.iterdir()] == ["z.png.txt"]
+
+    assert list(watcher.pass_over(settled=False)) == []  # what has no note is told once
+    (source / ("n" * 240 + ".png")).write_bytes(b"12")
+    assert names(watcher.pass_over(settled=False)) == [unwritable[1].name]
+
+
+def test_a_target_that_leads_nowhere_is_refused(folders, reader):
+    source, target = folders
+    loop = target / "loop"
+    loop.symlink_to(loop)
+    with pytest.raises(nordocr.NordocrError, match="link leads nowhere"):
+        Watcher(reader, source, loop)
+
+
 def test_the_command_reads_what_is_there_and_tells_what_failed(folders):
     source, target = folders
     page = np.full((1200, 900, 3), 255, np.uint8)
