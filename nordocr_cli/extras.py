@@ -127,8 +127,11 @@ def _nothing_written_by_matplotlib() -> Iterator[None]:
 def _replaced(
     module: ModuleType, name: str, function: Callable[..., Any]
 ) -> Iterator[None]:
-    """Replace a function of a module in this block."""
-    kept = getattr(module, name)
+    """Replace a function of a module in this block, unless its version has no such function."""
+    kept = getattr(module, name, None)
+    if kept is None:
+        yield
+        return
     setattr(module, name, function)
     try:
         yield

@@ -63,9 +63,7 @@ def load_fax_rows(image: Image.Image, tags: Mapping[int, Any]) -> None:
     errors_of_libtiff = _load(image)
     errors += errors_of_libtiff
     if other is not None:
-        more_errors = _load(other) - errors_of_libtiff
-        differing = _strips_that_differ(image, other, padded, tags)
-        errors += max(differing, min(more_errors, len(padded)))
+        errors += _strips_that_end_early(image, other, padded, tags, errors_of_libtiff)
     if not errors:
         return
 
@@ -136,18 +134,31 @@ def _with_other_ends(
     return changed
 
 
-def _strips_that_differ(
-    image: Image.Image, other: TiffImageFile, strips: list[_Strip], tags: Mapping[int, Any]
+def _strips_that_end_early(
+    image: Image.Image,
+    other: TiffImageFile,
+    strips: list[_Strip],
+    tags: Mapping[int, Any],
+    errors_of_libtiff: int,
 ) -> int:
-    """Return how many of the strips hold other pixels with other bytes at their ends: their codes
-    end before their rows do.
+    """Return for how many of the strips libtiff reads the bytes behind their codes: `other`, which
+    has other bytes there, has other pixels or more errors than the decoded `image`.
     """
-    differs = (np.asarray(image) != np.asarray(other)).any(axis=1)
+    try:
+        more_errors = _load(other) - errors_of_libtiff
+    except OSError:  # the other bytes were read, and are no codes at all
+        return len(strips)
+    is_row_different = (np.asarray(image) != np.asarray(other)).any(axis=1)
     rows = tags.get(_ROWS_A_STRIP, image.height)
-    return sum(
-        bool(differs[strip.number * rows : (strip.number + 1) * rows].any())
+    differing = sum(
+        bool(is_row_different[strip.number * rows : (strip.number + 1) * rows].any())
         for strip in strips
     )
+    if is_row_different.any():
+        differing = max(
+            differing, 1
+        )  # Pillow turns an image upright, and its strips with it
+    return max(differing, min(more_errors, len(strips)))
 
 
 # what libtiff says

@@ -11,7 +11,7 @@ from nordocr_cli.artifact.sealing import write_sealed_json
 from nordocr_cli.charset import NORDIC, NORDIC_EXT
 from nordocr_cli.core.finetune import run as core
 from nordocr_cli.core.finetune.choices import choose_charset, choose_training
-from nordocr_cli.core.finetune.plan import FinetuneRequest, _Spread, plan_finetune
+from nordocr_cli.core.finetune.plan import FinetuneRequest, _RowSample, plan_finetune
 from nordocr_cli.core.finetune.result import SetResult, replacement_problem
 from nordocr_cli.core.finetune.run import resumed_request, run_finetune
 from nordocr_cli.errors import ArtifactError, DataError, Interrupted, UsageError
@@ -127,16 +127,19 @@ def test_images_missing_at_the_start_of_a_source_are_left_to_prep(
 
 
 @pytest.mark.parametrize("count", [0, 7, 40, 41, 1000])
-def test_the_images_looked_for_are_spread_evenly(count):
-    spread = _Spread()
+def test_the_images_looked_for_are_from_all_parts_of_a_source(count):
+    sample = _RowSample()
     for number in range(count):
-        spread.add(number)
+        sample.add(number)
 
-    steps = set(np.diff(spread.entries))
-    assert spread.entries[:1] == [0][:count]
-    assert min(count, 20) <= len(spread.entries) <= 40
-    assert len(steps) <= 1
-    assert count - sum(steps, 0) <= max(spread.entries, default=0) or count < 2
+    entries = sorted(sample.entries)
+    assert len(set(entries)) == len(entries) == min(count, 40)
+    if count <= 40:
+        assert entries == list(range(count))
+        return
+    assert {number % 2 for number in entries} == {0, 1}
+    assert entries[0] < count / 5
+    assert entries[-1] > count * 4 / 5
 
 
 def test_a_folder_of_something_else_is_not_written_to(tmp_path, tiny_checkpoint):

@@ -80,6 +80,20 @@ def test_data_that_was_never_written_is_warned_of(code, share):
         decode_image(bytes(data), "fax.tif")
 
 
+def test_data_that_was_never_written_is_warned_of_in_an_image_upside_down():
+    buffer = io.BytesIO()
+    tags = {274: 3, 278: 100}  # turned by 180 degrees; eight strips
+    image = Image.fromarray(text_like(height=800))
+    image.save(buffer, "TIFF", compression="group4", tiffinfo=tags)
+    data = bytearray(buffer.getvalue())
+    with Image.open(buffer) as opened:
+        place, length = opened.tag_v2[273][1], opened.tag_v2[279][1]
+    data[place + length // 2 : place + length] = bytes(length - length // 2)
+
+    with pytest.warns(DamagedImageWarning, match="lines of text may be missing"):
+        decode_image(bytes(data), "fax.tif")
+
+
 @pytest.mark.parametrize("code", CODES)
 def test_zeros_behind_the_codes_of_a_strip_are_no_damage(code, recwarn):
     pixels = text_like()

@@ -11,7 +11,7 @@ from nordocr_cli.extras import load_matplotlib
 
 
 def draw(result: BenchResult, path: Path) -> None:
-    """Write a PNG; needs matplotlib (the `plot` extra)."""
+    """Write a PNG; needs matplotlib (the `train` extra)."""
     load_matplotlib("--plot")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -1,5 +1,6 @@
 """The plan of a fine-tuning: facts about the data, and the settings that follow. No torch."""
 
+import random
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
@@ -22,7 +23,7 @@ from nordocr_cli.progress import SILENT, Progress
 from nordocr_cli.training.state import duration
 
 MIN_LINES = 20
-_LOOKED_AT = 20  # images of a source at least, looked for before anything is made
+_SAMPLED_IMAGES = 40  # of a source, looked for before anything is written
 VAL_SHARE = 0.2
 _EXT_MODEL = f"{DEFAULT_MODEL}-ext"
 # Lines a second of a training of nordocr-default on one CPU core, for the expected time.
@@ -226,38 +227,40 @@ def read_facts(
     lines = unusable = 0
     for number, text in enumerate(sources):
         with closing(open_source(parse_source(text), progress)) as source:
-            spread = _Spread()
+            sample = _RowSample()
             for entry in source.entries():
                 if entry.row is None or not entry.row.text.strip():
                     unusable += 1
                     continue
                 lines += 1
-                spread.add(entry)
+                sample.add(entry)
                 documents.add(f"{number}:{document_of_row(entry.row)}")
                 characters.update(entry.row.text)
             if look_for_images:
-                _require_images(source, spread.entries)
+                _require_images(source, sample.entries)
     return DataFacts(lines, unusable, len(documents), characters)
 
 
-class _Spread:
-    """Rows spread evenly over a source of unknown length: all of a short one, otherwise from
-    `_LOOKED_AT` rows to twice as many.
+class _RowSample:
+    """At most `_SAMPLED_IMAGES` rows of a source of unknown length, each with the same probability
+    (reservoir sampling); the same ones in each run. Rows at even distances would miss every image
+    of a source whose rows name two folders by turns, one of which is missing.
     """
 
     def __init__(self) -> None:
         self.entries: list[Entry] = []
-        self._step = 1
         self._seen = 0
+        self._random = random.Random(0)
 
     def add(self, entry: Entry) -> None:
-        """Take the next row of the source. Every `_step`-th one is kept."""
-        if self._seen % self._step == 0:
-            self.entries.append(entry)
+        """Look at the next row of the source, and keep it or not."""
         self._seen += 1
-        if len(self.entries) > 2 * _LOOKED_AT:
-            self.entries = self.entries[::2]
-            self._step *= 2
+        if len(self.entries) < _SAMPLED_IMAGES:
+            self.entries.append(entry)
+            return
+        place = self._random.randrange(self._seen)
+        if place < _SAMPLED_IMAGES:
+            self.entries[place] = entry
 
 
 def _require_images(source: Source, entries: Sequence[Entry]) -> None:
