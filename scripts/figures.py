@@ -310,6 +310,41 @@ def figures_table() -> str:
     return "\n".join([*head, *(f"| {a} | {b} | {c} | `{d}.json` |" for a, b, c, d in rows)])
 
 
+# How docs/accuracy.md names the contestants of benchmarks/inference.py.
+_CONTESTANTS = {
+    "onnxruntime int8": "ONNX Runtime, int8 (what `predict` takes)",
+    "torch bf16": "torch, bf16",
+    "onnxruntime argmax": "ONNX Runtime, fp32, best classes in the graph: no language model",
+    "onnxruntime fp32": "ONNX Runtime, fp32",
+    "torch fp32": "torch, fp32",
+    "tesseract": "Tesseract 5.5.4, its library kept open in the process (tesserocr)",
+    "tesseract's best models": "the same with its best models, converted to integers",
+    "tesseract's program": "Tesseract 5.3.0, Debian's program, fed lists of images",
+    "PP-OCRv6 small": "PP-OCRv6 small, the recognizer of the `rapidocr` wheel",
+}
+
+
+def speed_table() -> str:
+    """How fast each run time and each other program reads, as a Markdown table."""
+    paths = _load("inference")["paths"]
+    fastest = paths["onnxruntime int8"]["lines_per_s"]
+    lines = [
+        "| run time | lines a second | lines a core-second | int8 reads so many times as many |"
+        " texts as torch fp32 | exact |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, title in _CONTESTANTS.items():
+        found = paths[name]
+        is_ours = name.startswith(("onnxruntime", "torch"))
+        same = found["same_text_as_torch_fp32"] if is_ours else ""
+        ratio = fastest / found["lines_per_s"]
+        rates = (
+            f"{found['lines_per_s']:.0f} | {found['lines_per_core_s']:.0f} | {ratio:.1f}"
+        )
+        lines.append(f"| {title} | {rates} | {same} | {found['exact']} |")
+    return "\n".join(lines)
+
+
 def _group_row(name: str, ours: Any, theirs: Any) -> str:
     return f"| {name} | {ours['lines']} | {_figures(ours)} | {_figures(theirs)} |"
 

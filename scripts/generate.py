@@ -32,6 +32,7 @@ from figures import (
     others_table,
     pages_tables,
     peers_table,
+    speed_table,
     verdict_line,
 )
 from json_schemas import output_schema
@@ -176,6 +177,7 @@ def accuracy_page() -> str:
         "details": recognizers_tables.details(),
         "language": recognizers_tables.language_table(),
         "lines": lines_table(),
+        "speed": speed_table(),
         "verdict": verdict_line(),
     }
     return with_tables("docs/accuracy.md", tables)
