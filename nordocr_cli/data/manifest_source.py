@@ -9,7 +9,7 @@ from nordocr_cli.data.entry import Entry
 from nordocr_cli.data.images import ImageFinder, resolve_image
 from nordocr_cli.data.labels.label_file import NO_COLUMNS, Columns
 from nordocr_cli.data.manifest import iterate_manifest
-from nordocr_cli.data.pages import PageImages, crop_size
+from nordocr_cli.data.pages import crop_size, shared_page_images
 from nordocr_cli.errors import DataError
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class ManifestSource:
         self.path, self.kind = path, kind
         self.root = root or path.parent
         self._columns = columns
-        self._pages = PageImages()
+        self._pages = shared_page_images()
         self._finder = ImageFinder(self.root, self._image_names)
 
     @property

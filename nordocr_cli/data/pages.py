@@ -6,6 +6,7 @@ from functools import lru_cache
 from itertools import count
 from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 from nordocr_cli.charset import to_nfc
 from nordocr_cli.data.entry import Entry, Place, has_surrogate
@@ -27,8 +28,10 @@ PAGE_SUFFIXES = (".tif", ".tiff", ".pdf", ".png", ".jpg", ".jpeg", ".bmp", ".web
 LAYOUT_SUFFIXES = (".xml", ".json", ".hocr", ".html")
 # Folders that programs put layouts into, next to or below their images: part of no document's name.
 LAYOUT_FOLDERS = ("page", "alto", "PAGE", "ALTO", "xml", "hocr", "annotations", "box", "gt")
-# Pages are read one after the other; the threads of prep are at most on two at a time.
-_KEPT_PAGES = 3
+# Pages are read one after the other; the threads of prep are at most on a few at a time.
+_KEPT_PAGES = _KEPT_DOCUMENTS = 4
+# Size in bytes and time of change in nanoseconds.
+_Signature = tuple[int, int]
 
 
 class PageImages:
@@ -36,9 +39,11 @@ class PageImages:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._document = lru_cache(maxsize=2)(_open_document)
+        self._document = lru_cache(maxsize=_KEPT_DOCUMENTS)(_open_document)
         self._page = lru_cache(maxsize=_KEPT_PAGES)(
-            lambda path, index, size: self._document(path).page(index, size)
+            lambda path, signature, index, size: self._document(path, signature).page(
+                index, size
+            )
         )
 
     def crop(self, path: Path, place: Place) -> "Pixels":
@@ -51,9 +56,11 @@ class PageImages:
 
         if not path.is_file():
             raise FileNotFoundError(path)
+        status = path.stat()
+        signature = (status.st_size, status.st_mtime_ns)
         try:
             with self._lock:
-                page = self._page(path, place.page, place.page_size)
+                page = self._page(path, signature, place.page, place.page_size)
         except IndexError as error:
             raise DataError(str(error)) from None
         if place.page_size not in (None, page.shape[:2]):
@@ -65,10 +72,20 @@ class PageImages:
         return cut_line(page, place.outline).copy()
 
 
-def _open_document(path: Path) -> "Document":
+def _open_document(path: Path, _: _Signature) -> "Document":
     from nordocr_cli.data.documents import Document
 
     return Document(path)
+
+
+_SHARED: WeakValueDictionary[str, PageImages] = WeakValueDictionary()
+
+
+def shared_page_images() -> PageImages:
+    """Return the page images that all open sources share. Hundreds of sources that each kept their
+    last pages and PDFs would take gigabytes, and all descriptors of the process.
+    """
+    return _SHARED.setdefault("all", PageImages())
 
 
 def crop_size(place: Place) -> tuple[int, int]:
@@ -92,7 +109,7 @@ class LayoutSource:
         self, path: Path, layouts: Sequence[Path], root: Path | None = None
     ) -> None:
         self.path, self.layouts, self.root = path, tuple(layouts), root
-        self._images = PageImages()
+        self._images = shared_page_images()
 
     @property
     def files(self) -> Sequence[Path]:

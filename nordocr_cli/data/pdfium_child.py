@@ -11,8 +11,11 @@ module is imported without the rest of the package, NumPy and OpenCV, so that it
 import ctypes
 import json
 import math
+import os
+import select
 import signal
 import sys
+import threading
 import time
 import traceback
 from pathlib import Path
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
 
 _RAW = pypdfium2.raw
 _MAXIMUM_OBJECTS = 100_000  # looked at for images; a business page has hundreds
+_STACK_BYTES = 256 << 10  # of a second thread, which counts as memory of PDFium
 _STATUS = Path("/proc/self/status")  # Linux only
 # PDFium leaves out an image for whose pixels it gets no memory. A page is refused when it came so
 # close to the limit that this may have happened.
@@ -44,6 +48,7 @@ class RefusedError(Exception):
 def main() -> None:
     """Answer the requests on standard input until it ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the process that asked
+    _end_with_the_other_process()
     requests, answers = sys.stdin.buffer, sys.stdout.buffer
     document: _OpenDocument | None = None
     for line in iter(requests.readline, b""):
@@ -65,6 +70,24 @@ def main() -> None:
             answer = {"bug": traceback.format_exc()}
         answer["is_swollen"] = document is not None and document.is_swollen
         _send(answers, answer, bitmap)
+
+
+def _end_with_the_other_process() -> None:
+    """End this process as soon as the one that asks is gone, also in the middle of a page. The
+    kernel's own signal for this comes when a thread ends, although its process goes on.
+    """
+    if not hasattr(select, "poll"):  # Windows
+        return
+    threading.stack_size(_STACK_BYTES)
+    threading.Thread(target=_wait_for_hangup, daemon=True).start()
+
+
+def _wait_for_hangup() -> None:
+    watched = select.poll()
+    # Without events only the end of the pipe is reported.
+    watched.register(sys.stdin.fileno(), 0)
+    watched.poll()
+    os._exit(0)
 
 
 def _send(
