@@ -56,7 +56,7 @@ def restart_with_tuned_malloc(console: Console, device: str) -> None:
     if on_gpu or not ours or not tunables or "GLIBC_TUNABLES" in os.environ:
         return
     console.detail(
-        f"restarting with GLIBC_TUNABLES={tunables['GLIBC_TUNABLES']} (faster training on this CPU)"
+        f"restarting with GLIBC_TUNABLES={tunables['GLIBC_TUNABLES']} (training takes less memory)"
     )
     sys.stdout.flush()
     sys.stderr.flush()
