@@ -1,5 +1,6 @@
 """The learning-rate range test (L. N. Smith, "Cyclical Learning Rates", 2017): one step at each of
-a series of rising rates, and what the losses say. The network is not kept.
+a series of rising rates, each loss compared with that of the start on the same lines, and what
+they say. The network is not kept.
 """
 
 import io
@@ -9,6 +10,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from nordocr_cli.data.batches import Batch
@@ -19,35 +21,38 @@ from nordocr_cli.training.step import Stepper
 
 # AdamW's rates: below nothing moves within the test, above nothing is learned.
 LOWEST, HIGHEST = 1e-6, 1.0
-# Steps on either side whose median is the smoothed loss: batches differ, some by a lot.
+# The steps are divided into so many sweeps from the same weights, whose rates lie between each
+# other's, so that no single order of the batches decides.
+SWEEPS = 2
+# Steps on either side over which losses are summed: batches differ, even against the start.
 _NEIGHBOURS = 4
-# The test ends early only when the smoothed loss is so many times the first one. A network that is
-# trained already has a small loss, whose noise must not end the test.
-_DIVERGED = 4.0
-# The minimum of the smoothed loss as a share of the first: below the lower one the network learned
-# from nearly nothing, above the higher one no rate lowered the loss.
-_LEARNED, _FALLEN = 0.6, 0.9
-# From nothing, the rate by which so much of the fall is done is suggested: above it, little more is
-# gained.
+# A sweep ends early when the loss of its last steps is so many times that of the start.
+_DIVERGED, _LAST = 4.0, 5
+# A loss below this share of the start's shows that some rate helps; smaller falls may be chance.
+_FALLEN = 0.9
+# The lowest rate by which so much of the fall is done: above it, little more is gained.
 _OF_THE_FALL = 0.9
-# A trained network hardly falls in a hundred steps; its peak is this much below the rate at which
-# the loss rises by a fifth.
+# A schedule stays near its peak for many steps. Its peak is therefore this much below the rate at
+# which the loss of a sweep rises by a fifth above that of the start.
 _RISEN, _BELOW_RISE = 1.2, 10.0
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """The rate and the loss (nats a character) of each step, at least one."""
+    """The rate of each step, rising, its loss (nats a character), and the loss that the weights of
+    the start have on the same lines; at least one step.
+    """
 
     rates: tuple[float, ...]
     losses: tuple[float, ...]
+    start_losses: tuple[float, ...]
 
     @cached_property
     def smoothed(self) -> NDArray[np.float64]:
-        """The median of each step's loss and its neighbours' (steps,); unlike a running mean it
-        does not lag behind.
+        """Loss as a share of the start's, each step with its neighbours (steps,). Hard and easy
+        lines count alike in both, so that what remains is the effect of the rates.
         """
-        return _medians(self.losses)
+        return _windowed(self.losses) / np.maximum(_windowed(self.start_losses), 1e-12)
 
     @property
     def least_at(self) -> float:
@@ -55,58 +60,75 @@ class Sweep:
         return self.rates[int(np.argmin(self.smoothed))]
 
     @property
-    def suggested(self) -> float | None:
-        """A peak for the schedule; None where no rate lowered the loss.
+    def helps(self) -> bool:
+        """Whether some rate lowered the loss clearly."""
+        return bool(self.smoothed.min() < _FALLEN)
 
-        From nothing it is the lowest rate by which nearly all of the fall is done. For a trained
-        network, whose loss hardly falls, it is a tenth of the rate at which the loss rises.
+    @property
+    def suggested(self) -> float | None:
+        """A peak for the schedule; None where no rate changed the loss.
+
+        It is the lowest rate by which nearly all of the fall is done, but not above a tenth of the
+        rate at which the loss rises above that of the start. A network that knows these lines
+        already falls nowhere, and gets the tenth.
         """
-        first, minimum = self.smoothed[0], self.smoothed.min()
-        if minimum >= _LEARNED * first:
-            risen = np.flatnonzero(self.smoothed > _RISEN * first)
-            if len(risen):
-                return self.rates[int(risen[0])] / _BELOW_RISE
-        if minimum >= _FALLEN * first:
-            return None
-        done = self.smoothed <= first - _OF_THE_FALL * (first - minimum)
-        return self.rates[int(np.argmax(done))]
+        limits = []
+        if self.helps:
+            fall = 1.0 - self.smoothed.min()
+            done = self.smoothed <= 1.0 - _OF_THE_FALL * fall
+            limits.append(self.rates[int(np.argmax(done))])
+        after_least = np.arange(len(self.rates)) >= int(np.argmin(self.smoothed))
+        risen = np.flatnonzero(after_least & (self.smoothed > _RISEN))
+        if len(risen):
+            limits.append(self.rates[int(risen[0])] / _BELOW_RISE)
+        return min(limits, default=None)
 
 
 def sweep(
-    stepper: Stepper,
+    new_stepper: Callable[[], Stepper],
     batches: Iterator[list[Batch]],
     steps: int,
     each: Callable[[float, float], None],
 ) -> Sweep:
-    """Take `steps` steps at rates from 1e-6 to 1, each the same factor above the one before; fewer
-    when the loss has risen to four times its start or is not finite. `each` is called with every
+    """Take `steps` steps at rates from 1e-6 to 1, in two sweeps from the weights of the start, each
+    ended early when its loss has risen to four times the start's or is not finite.
+
+    `new_stepper` returns a stepper with the weights of the start; `each` is called with every
     step's rate and loss. Raises DataError when the first step is not finite.
     """
-    rates: list[float] = []
-    losses: list[float] = []
-    for rate in np.geomspace(LOWEST, HIGHEST, steps).tolist():
-        stepped = stepper.step(next(batches), rate)
-        if not stepped.finite:
-            break
-        each(rate, stepped.loss)
-        rates.append(rate)
-        losses.append(stepped.loss)
-        smoothed = _medians(losses)
-        if smoothed[-_NEIGHBOURS - 1 :][0] > _DIVERGED * smoothed[0]:
-            break
-    if not rates:
+    start = new_stepper()
+    rates = np.geomspace(LOWEST, HIGHEST, steps).tolist()
+    taken: list[tuple[float, float, float]] = []
+    for number in range(min(SWEEPS, steps)):
+        stepper, own = new_stepper(), []
+        for rate in rates[number::SWEEPS]:
+            batch = next(batches)
+            with torch.random.fork_rng():  # dropout of the step drops the same
+                start_loss = start.loss(batch)
+            stepped = stepper.step(batch, rate)
+            if not stepped.finite:
+                break
+            each(rate, stepped.loss)
+            own.append((rate, stepped.loss, start_loss))
+            _, last, before = np.sum(own[-_LAST:], axis=0)
+            if last > _DIVERGED * before:
+                break
+        taken += own
+    if not taken:
         raise DataError(
             "the first step is not finite, before any rate could matter; `nordocr train --check 10`"
             " names the lines"
         )
-    return Sweep(tuple(rates), tuple(losses))
+    found = np.array(sorted(taken))
+    return Sweep(*(tuple(column.tolist()) for column in found.T))
 
 
-def _medians(losses: Sequence[float]) -> NDArray[np.float64]:
-    around = [
-        losses[max(0, at - _NEIGHBOURS) : at + _NEIGHBOURS + 1] for at in range(len(losses))
+def _windowed(losses: Sequence[float]) -> NDArray[np.float64]:
+    sums = [
+        np.sum(losses[max(0, at - _NEIGHBOURS) : at + _NEIGHBOURS + 1])
+        for at in range(len(losses))
     ]
-    return np.array([np.median(few) for few in around])
+    return np.array(sums)
 
 
 def require_drawing() -> None:
@@ -124,10 +146,9 @@ def draw_sweep(found: Sweep, title: str) -> bytes:
     figure = Figure(figsize=(10, 6), layout="constrained")
     FigureCanvasAgg(figure)
     axes: Any = figure.subplots()
-    axes.plot(found.rates, found.losses, color="#8d99ae", lw=0.8, label="each step")
-    axes.plot(
-        found.rates, found.smoothed, color="#30638e", lw=2, label="median of nine steps"
-    )
+    shares = np.divide(found.losses, np.maximum(found.start_losses, 1e-12))
+    axes.plot(found.rates, shares, color="#8d99ae", lw=0.8, label="each step")
+    axes.plot(found.rates, found.smoothed, color="#30638e", lw=2, label="nine steps")
     if found.suggested:
         axes.axvline(
             found.suggested,
@@ -137,7 +158,7 @@ def draw_sweep(found: Sweep, title: str) -> bytes:
     axes.set(
         xscale="log",
         xlabel="learning rate of the step",
-        ylabel="loss, nats a character",
+        ylabel="loss, as a share of that of the start on the same lines",
         title=title.replace("$", r"\$"),
     )
     axes.set_ylim(0, 1.3 * found.smoothed.max())

@@ -137,30 +137,43 @@ class Stepper:
         divided by all their characters. So neither accumulation nor the number of GPUs changes what
         a character weighs.
         """
-        characters = max(1, sum(batch.shared_characters for batch in batches))
         losses = []
         for number, batch in enumerate(batches, start=1):
-            images = batch.images.to(self.device, non_blocking=True)
-            images = normalize_tensor(images, self.geometry)  # (N, 3, H, W)
-            widths = batch.widths.to(self.device, non_blocking=True)  # (N,)
-            targets = batch.targets.to(self.device)
-            lengths = batch.target_lengths.to(self.device)  # (N,)
-            if self.settings.compile:
-                self._mark_dynamic(images, widths, targets, lengths)
-
             with self._synchronization(last=number == len(batches)):
-                with self.amp():
-                    part = self.network(images, widths, targets, lengths, batch.masked)
-                loss = self.loss_from(part, widths, targets, lengths)
-                # The mean over the batch counts as its share of the step's characters.
-                own_characters = max(1, int(batch.target_lengths.sum()))
-                loss = loss * (own_characters / characters)
-                if not batch.counted:
-                    loss = loss * 0.0
+                loss = self._share_of_loss(batch, batches)
                 # Gradients are averaged over the processes, and should be summed.
                 self.scaler.scale(loss * self.context.world_size).backward()
             losses.append(loss.detach())
         return torch.stack(losses).sum()
+
+    @torch.no_grad()
+    def loss(self, batches: Sequence[Batch]) -> float:
+        """Return the loss of `batches` in nats a character, as a step sees it, without a step. The
+        running statistics of the norms change.
+        """
+        losses = [self._share_of_loss(batch, batches) for batch in batches]
+        return torch.stack(losses).sum().item()
+
+    def _share_of_loss(self, batch: Batch, batches: Sequence[Batch]) -> Tensor:
+        """Compute what `batch` adds to the loss of its step's `batches` ()."""
+        images = batch.images.to(self.device, non_blocking=True)
+        images = normalize_tensor(images, self.geometry)  # (N, 3, H, W)
+        widths = batch.widths.to(self.device, non_blocking=True)  # (N,)
+        targets = batch.targets.to(self.device)
+        lengths = batch.target_lengths.to(self.device)  # (N,)
+        if self.settings.compile:
+            self._mark_dynamic(images, widths, targets, lengths)
+
+        with self.amp():
+            part = self.network(images, widths, targets, lengths, batch.masked)
+        loss = self.loss_from(part, widths, targets, lengths)
+        # The mean over the batch counts as its share of the step's characters.
+        own_characters = max(1, int(batch.target_lengths.sum()))
+        characters = max(1, sum(one.shared_characters for one in batches))
+        loss = loss * (own_characters / characters)
+        if not batch.counted:
+            loss = loss * 0.0
+        return loss
 
     def _synchronization(self, *, last: bool) -> AbstractContextManager[Any]:
         """Exchange gradients between processes once a step, with those of the last batch."""

@@ -61,4 +61,4 @@ def test_what_cannot_be_tried_is_refused(asked, tiny_run, tmp_path):
     ]
     done = CliRunner().invoke(app, [*few, "--lr-range", str(tmp_path / "few.png")])
     assert isinstance(done.exception, GateMissed)
-    assert "no rate lowered the loss" in str(done.exception)
+    assert "no rate changed the loss" in str(done.exception)

@@ -1,5 +1,6 @@
 """`nordocr train --lr-range`: which learning rate this network can take on these lines."""
 
+import copy
 from collections.abc import Generator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -37,14 +38,16 @@ LR_RANGE_STEPS = 100
 
 @dataclass(frozen=True)
 class LrRange:
-    """What the test found: rates and losses (nats a character) of its steps, the rate at which they
-    were the smallest, and the `lr` for the profile, for its `lr_batch`; None, with the reason in
-    `verdict`, where no rate lowered the loss.
+    """What the test found: rates and losses (nats a character) of its steps, the losses of the
+    weights of the start on the same lines, the rate at which the loss was the smallest share of the
+    start's, and the `lr` for the profile, for its `lr_batch`; None, with the reason in `verdict`,
+    where no rate changed the loss.
     """
 
     output: Path
     rates: tuple[float, ...]
     losses: tuple[float, ...]
+    start_losses: tuple[float, ...]
     least_at: float
     lr: float | None
     verdict: str
@@ -62,7 +65,8 @@ def lr_range(
     progress: Progress = SILENT,
 ) -> LrRange:
     """Take 100 steps, or `request.max_steps`, at rates from 1e-6 to 1 with the network, data and
-    settings of the run, draw the losses and suggest a peak. Nothing but the picture is kept.
+    settings of the run, draw the losses against those of the start and suggest a peak. Nothing but
+    the picture is kept.
 
     Raises as `train` does, UsageError with --resume and where `output` is one of the stores,
     DataError when the very first step is not finite, and MissingBackendError without matplotlib.
@@ -85,19 +89,35 @@ def lr_range(
     lines = lines_per_batch(profile, device)
     title = f"{profile.name}: {lines * profile.train.accumulate:,} lines a step"
     atomic.write_bytes(output, draw_sweep(found, title))
+    lr, verdict = _advice(found, lr_scale(profile, lines), profile.train.lr)
+    return LrRange(
+        output,
+        found.rates,
+        found.losses,
+        found.start_losses,
+        found.least_at,
+        lr,
+        verdict,
+    )
+
+
+def _advice(found: "Sweep", scale: float, now: float) -> tuple[float | None, str]:
+    """Return `lr` for the profile, whose steps have `scale` times that rate, and a verdict."""
     if found.suggested is None:
-        verdict = (
-            "failed: no rate lowered the loss by a tenth; give it more steps (--max-steps), or look"
+        return None, (
+            "failed: no rate changed the loss by a tenth; give it more steps (--max-steps), or look"
             " at labels and widths"
         )
-        return LrRange(output, found.rates, found.losses, found.least_at, None, verdict)
-
-    lr = float(f"{found.suggested / lr_scale(profile, lines):.1e}")
-    verdict = (
-        f"ok: {found.suggested:.1e} is the highest rate that is sure to help; try train.lr={lr:g}"
-        f" ({profile.train.lr:g} now)"
+    lr = float(f"{found.suggested / scale:.1e}")
+    if not found.helps:
+        return lr, (
+            "ok: no rate lowered the loss by a tenth, so these weights may know such lines already;"
+            f" train.lr={lr:g} should do no harm ({now:g} now)"
+        )
+    return lr, (
+        f"ok: at {found.least_at:.1e} the loss fell most, to {found.smoothed.min():.0%} of the"
+        f" start's; with a margin for a complete run, try train.lr={lr:g} ({now:g} now)"
     )
-    return LrRange(output, found.rates, found.losses, found.least_at, lr, verdict)
 
 
 def _sweep(
@@ -117,6 +137,8 @@ def _sweep(
     alone = DistributedContext()
     profile = with_fitting_batch(profile, request, device, precision, alone, progress)
     charset, steps = profile.load_charset(), request.max_steps or LR_RANGE_STEPS
+    # Compiled anew for each sweep, a network would take longer than its steps.
+    settings = profile.train.model_copy(update={"compile": False})
     with ExitStack() as stack:
         data = open_train(profile, request, device, stack)
         model = new_network(profile, request, charset, data.geometry, progress).model
@@ -124,13 +146,17 @@ def _sweep(
         branch = auxiliary_branch(profile, model, charset, progress)
         model = model.to(device=device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         on_device = branch.to(device) if branch else None
-        stepper = Stepper(model, on_device, data.geometry, profile.train, device, precision)
+
+        def new_stepper() -> Stepper:
+            network, copied = copy.deepcopy((model, on_device))
+            return Stepper(network, copied, data.geometry, settings, device, precision)
+
         batches = _endless(data, profile.train.accumulate)
         stack.callback(batches.close)
         progress.start("lr range", steps, "steps")
         stack.callback(progress.finish)
         found = sweep(
-            stepper,
+            new_stepper,
             batches,
             steps,
             lambda rate, loss: progress.advance(1, lr=f"{rate:.1e}", loss=f"{loss:.2f}"),
