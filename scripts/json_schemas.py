@@ -329,7 +329,9 @@ class Suspects(TypedDict):
 
 
 class Finetuned(TypedDict):
-    """A finished fine-tuning; `accepted` is false where it got worse."""
+    """A finished fine-tuning; `accepted` is false where it got worse, and `share` the part of the
+    change from the start that was kept.
+    """
 
     run_dir: str
     sets: list[SetResult]
@@ -338,6 +340,7 @@ class Finetuned(TypedDict):
     temperature: float | None
     files: list[str]
     problem: str
+    share: float
     accepted: bool
 
 

@@ -6,15 +6,22 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from nordocr_cli.artifact.sealing import write_sealed_json
 from nordocr_cli.charset import NORDIC, NORDIC_EXT
 from nordocr_cli.core.finetune import run as core
-from nordocr_cli.core.finetune.choices import choose_charset, choose_training
+from nordocr_cli.core.finetune.choices import (
+    SHARES,
+    choose_charset,
+    choose_training,
+    keeps_ordinary,
+)
 from nordocr_cli.core.finetune.plan import FinetuneRequest, _RowSample, plan_finetune
 from nordocr_cli.core.finetune.result import SetResult, replacement_problem
 from nordocr_cli.core.finetune.run import resumed_request, run_finetune
 from nordocr_cli.errors import ArtifactError, DataError, Interrupted, UsageError
+from nordocr_cli.models.weights import load_weights
 from nordocr_cli.profile import load_profile
 
 FONT_LIST = Path(__file__).parents[2] / "samples" / "train" / "fonts.tsv"
@@ -37,6 +44,7 @@ def write_lines(folder, count=30, documents=3, text=lambda number: str(100 + num
 @pytest.fixture
 def few_rendered(monkeypatch):
     monkeypatch.setattr(core, "_GUARD_LINES", 8)
+    monkeypatch.setattr(core, "_ORDINARY_LINES", 8)
     monkeypatch.setattr("nordocr_cli.training.reporting.can_draw", lambda: False)
 
 
@@ -72,6 +80,9 @@ def test_a_fine_tuning_stops_continues_and_leaves_its_models(
     assert result.steps == 2
     assert [one.name for one in result.sets] == ["held-out", "guard"]
     assert result.accepted == (not replacement_problem(result.sets))
+    chosen = json.loads((tmp_path / "run" / "finetune.json").read_text())["done"]["choose"]
+    assert result.share == chosen["share"] == chosen["tried"][-1]["share"]
+    assert [one["share"] for one in chosen["tried"]] == list(SHARES[: len(chosen["tried"])])
     if result.accepted:
         assert (tmp_path / "run" / "model.onnx").is_file()
     else:
@@ -168,6 +179,41 @@ def test_length_and_rate_follow_the_amount_of_data():
     assert steps == sorted(steps)
     assert found[0][0].lr < found[1][0].lr < profile.train.lr
     assert {train.lr_batch for train, _ in found} == {profile.train.batch_size}
+
+
+def test_the_share_of_the_change_shrinks_until_ordinary_lines_are_read_as_before(
+    tmp_path, tiny_checkpoint, few_rendered, monkeypatch
+):
+    """The error rates are given; weights, stages and judging are real."""
+    rates = {0.0: 0.10, 1.0: 0.14, 0.75: 0.12, 0.5: 0.10}
+    monkeypatch.setattr(core.FinetuneRun, "_ordinary_cer", lambda _, share: rates[share])
+    lines = write_lines(tmp_path / "lines")
+    request = request_of(lines, tmp_path, tiny_checkpoint, trust_labels=True)
+    result = run_finetune(plan_finetune(request))
+
+    assert result.share == 0.5
+    folder = tmp_path / "run"
+    start, _ = load_weights(folder / "start.safetensors")
+    trained, _ = load_weights(folder / "train" / "last.safetensors")
+    half, contract = load_weights(folder / "train" / "share-0.5.safetensors")
+    changed = 0
+    for name, tensor in half.items():
+        if tensor.is_floating_point():
+            expected = (start[name] + trained[name]) / 2
+            torch.testing.assert_close(tensor, expected)
+            changed += not torch.equal(start[name], trained[name])
+    assert changed
+    assert (
+        contract.charset.characters == load_weights(tiny_checkpoint)[1].charset.characters
+    )
+
+
+def test_a_few_more_errors_are_read_as_before():
+    assert keeps_ordinary(0.03, 0.0310)
+    assert not keeps_ordinary(0.03, 0.0330)
+    assert keeps_ordinary(0.0, 0.0004)
+    assert not keeps_ordinary(0.0, 0.001)
+    assert keeps_ordinary(None, None)
 
 
 def test_a_set_that_got_worse_is_named():

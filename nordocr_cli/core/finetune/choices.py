@@ -21,6 +21,11 @@ _LR_SHARE_OF_FEW = 0.3
 _FEW_LINES = 100
 _BATCH_SIZE = 32  # lines a step: many small steps are better than few large ones here
 _EVALUATIONS = 6
+# Parts of the change from the start to the trained weights that are tried, the largest first.
+SHARES = (1.0, 0.75, 0.5, 0.25)
+# Ordinary lines may be read with a CER that is higher by so much of it, and by a few errors among
+# the 9,000 characters of 300 lines.
+_ORDINARY_TOLERANCE, _FEW_ERRORS = 0.05, 0.0005
 # More new characters than this are another script, which no fine-tuning of this kind teaches.
 _MAX_NEW_CHARACTERS = 40
 _FEW_NEW_CHARACTERS = 10  # signs, not an alphabet
@@ -90,3 +95,12 @@ def choose_training(
         "log_every": max(1, min(20, steps // 20)),
     }
     return train.model_copy(update=update), steps
+
+
+def keeps_ordinary(before: float | None, after: float | None) -> bool:
+    """Whether ordinary lines with a CER of `before` at the start, and `after` now, count as read
+    the same. Lines without characters cannot tell, and do.
+    """
+    if before is None or after is None:
+        return True
+    return after <= before * (1 + _ORDINARY_TOLERANCE) + _FEW_ERRORS

@@ -71,6 +71,7 @@ class FinetuneResult:
     temperature: float | None
     files: tuple[Path, ...]
     problem: str = ""
+    share: float = 1.0
 
     @property
     def accepted(self) -> bool:
@@ -88,6 +89,7 @@ class FinetuneResult:
             temperature=saved["temperature"],
             files=tuple(Path(file) for file in saved["files"]),
             problem=saved["problem"],
+            share=saved.get("share", 1.0),
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -6,13 +6,14 @@ or `--resume`, continues after an interruption.
 
 import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nordocr_cli.artifact.sealing import read_sealed_json, write_sealed_json
 from nordocr_cli.atomic import make_folder
+from nordocr_cli.core.finetune.choices import SHARES, keeps_ordinary
 from nordocr_cli.core.finetune.plan import (
     FinetunePlan,
     FinetuneRequest,
@@ -44,6 +45,8 @@ _RESTART = "start again in a new folder"
 _GUARD_LINES = 300
 _CHECK_LINES = 200  # held-out lines on which the exported files are compared
 _GUARD_SEED = 990_001  # no training set is rendered with it
+# Lines by which the share of the change is chosen: neither trained on nor judged by.
+_ORDINARY_LINES, _ORDINARY_SEED = 300, 990_002
 # Before training, labels that fit the images give a lower CER than this even on hard scans.
 _MAX_CER_BEFORE = 0.8
 
@@ -62,6 +65,7 @@ class FinetuneRun:
         self.held_out = self.data / "own_val.lmdb"
         self.rendered = self.data / "rendered.lmdb"
         self.guard = self.data / "guard.lmdb"
+        self.ordinary = self.data / "ordinary.lmdb"
         self.labelled = self.data / "labelled.lmdb"
         self.start = self.folder / "start.safetensors"
         self.done = _read_state(self.folder)
@@ -79,7 +83,9 @@ class FinetuneRun:
         self._stage("start", self._make_start)
         self._stage("before", self._evaluate_before)
         self._stage("train", self._train)
-        weights = self.folder / "train" / "last.safetensors"
+        self._stage("ordinary", self._render_ordinary)
+        self._stage("choose", self._choose_share)
+        weights = self._weights_of(self.done["choose"]["share"])
         sets = tuple(
             self._compare(name, store, weights) for name, store in self._judged().items()
         )
@@ -94,6 +100,7 @@ class FinetuneRun:
             temperature=temperature,
             files=files,
             problem=problem,
+            share=self.done["choose"]["share"],
         )
         self.done["result"] = result.to_json()
         self._save_state()
@@ -150,12 +157,22 @@ class FinetuneRun:
 
     def _render(self) -> dict[str, Any]:
         """Render lines for training, which prevent forgetting, and the guard set."""
+        planned = {self.guard: (_GUARD_SEED, _GUARD_LINES)}
+        if self.request.rendered_share:
+            planned[self.rendered] = (self.request.seed, self.plan.rendered_lines)
+        self._render_stores(planned)
+        return {"guard": _GUARD_LINES, "rendered": self.plan.rendered_lines}
+
+    def _render_ordinary(self) -> dict[str, Any]:
+        """Render lines by which the share of the change is chosen."""
+        self._render_stores({self.ordinary: (_ORDINARY_SEED, _ORDINARY_LINES)})
+        return {"lines": _ORDINARY_LINES}
+
+    def _render_stores(self, planned: Mapping[Path, tuple[int, int]]) -> None:
+        """Render stores, each from its seed with its number of lines."""
         from nordocr_cli.core.synth.run import RESAMPLERS, prepare_job, synthesize
 
         charset, geometry = charset_of(self.plan), self.plan.profile.geometry
-        planned = [(self.guard, _GUARD_SEED, _GUARD_LINES)]
-        if self.request.rendered_share:
-            planned.append((self.rendered, self.request.seed, self.plan.rendered_lines))
         job, _ = prepare_job(
             geometry,
             charset,
@@ -164,10 +181,9 @@ class FinetuneRun:
             resamplers=RESAMPLERS,
             progress=self.progress,
         )
-        for store, seed, count in planned:
+        for store, (seed, count) in planned.items():
             shutil.rmtree(store, ignore_errors=True)
             synthesize(store, replace(job, seed=seed), count, progress=self.progress)
-        return {"guard": _GUARD_LINES, "rendered": self.plan.rendered_lines}
 
     def _make_start(self) -> dict[str, Any]:
         """Write the weights to start from, with the head moved to the charset where it differs."""
@@ -225,6 +241,47 @@ class FinetuneRun:
             resolved = ResolvedProfile(self.plan.profile, {}, folder)
             result = train(resolved, fresh, progress=self.progress, stop=self.stop)
         return {"steps": result.steps, "minutes": result.minutes}
+
+    def _choose_share(self) -> dict[str, Any]:
+        """Choose how far the weights go from the start to the trained ones: as far as ordinary
+        lines are read as before.
+
+        Neither the held-out lines nor the guard set decide, so that both judge the result.
+        """
+        before = self._ordinary_cer(0.0)
+        tried = []
+        for share in SHARES:
+            cer = self._ordinary_cer(share)
+            tried.append({"share": share, "ordinary_cer": cer})
+            if keeps_ordinary(before, cer) or share == SHARES[-1]:
+                break
+        kept = SHARES[len(tried) - 1]
+        if kept < 1:
+            self.progress.note(
+                f"{kept:.0%} of the change is kept, with which ordinary lines are read as before"
+            )
+        return {"share": kept, "ordinary_cer_before": before, "tried": tried}
+
+    def _ordinary_cer(self, share: float) -> float | None:
+        weights = self._weights_of(share)
+        result = self._read(
+            weights, self.ordinary, self._file(f"share-{share:g}", "ordinary")
+        )
+        return result.report.total.rates["cer"]
+
+    def _weights_of(self, share: float) -> Path:
+        """Return the weights with a share of the change, made where they do not exist yet."""
+        from nordocr_cli.training.blending import blend_weights
+
+        trained = self.folder / "train" / "last.safetensors"
+        if share == 1:
+            return trained
+        if share == 0:
+            return self.start
+        blended = self.folder / "train" / f"share-{share:g}.safetensors"
+        if not blended.is_file():
+            blend_weights(self.start, trained, share, blended)
+        return blended
 
     def _mixture(self) -> tuple[Path, ...]:
         """Name the stores to train on with their ratios."""
@@ -357,7 +414,7 @@ class FinetuneRun:
             output=output,
             against=against,
             # Short texts are in the guard set and among the rendered lines; documents are apart.
-            allow_leakage=store == self.guard,
+            allow_leakage=store in (self.guard, self.ordinary),
             progress=self.progress,
         )
 
