@@ -280,7 +280,8 @@ class _as_file:
     """A context with (path, name to show) of a source; bytes and arrays become a temporary file."""
 
     def __init__(self, source: "Source", name: str) -> None:
-        self._source, self._name = source, name
+        self._source = source
+        self._name = name
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     def __enter__(self) -> tuple[Path, Path]:

@@ -53,8 +53,11 @@ class Watcher:
             raise UsageError(
                 "the folder of results must be another one than the watched folder"
             )
-        self._reader, self._source, self._target = reader, source, target
-        self._formats, self._progress = tuple(formats), progress
+        self._reader = reader
+        self._source = source
+        self._target = target
+        self._formats = tuple(formats)
+        self._progress = progress
         self._seen: dict[Path, Signature] = {}
         self._without_note: dict[Path, Signature] = {}
 

@@ -154,7 +154,8 @@ def _report(console: Console, error: Exception) -> int | None:
         _fail(console, _kind(error), str(error), error.exit_code, _hint(error))
 
     # The usage errors of Typer's own parser, which carry a `show` method.
-    show, exit_code = getattr(error, "show", None), getattr(error, "exit_code", None)
+    show = getattr(error, "show", None)
+    exit_code = getattr(error, "exit_code", None)
     if callable(show) and isinstance(exit_code, int):
         code = exit_code or UsageError.exit_code
         if not console.as_json:

@@ -117,7 +117,8 @@ def refuse_inputs(output: Path, inputs: Iterable[Path]) -> None:
     target = resolved_path(output)
     for path in inputs:
         source = resolved_path(path)
-        is_lmdb, is_folder = (source / "data.mdb").is_file(), source.is_dir()
+        is_lmdb = (source / "data.mdb").is_file()
+        is_folder = source.is_dir()
 
         is_same = target == source and (is_lmdb or not is_folder)
         is_inside = is_lmdb and source in target.parents

@@ -42,7 +42,8 @@ _NORDIC_CHARACTERS = (
 )
 
 # The names of the pipeline's constants end so: CTC_CHARSET, CTC_NUM_CLASSES.
-_RUST_CHARSET, _RUST_NUM_CLASSES = "CHARSET", "NUM_CLASSES"
+_RUST_CHARSET = "CHARSET"
+_RUST_NUM_CLASSES = "NUM_CLASSES"
 
 
 def to_nfc(text: str) -> str:
@@ -264,7 +265,8 @@ def differences(a: Charset, b: Charset) -> list[str]:
     """Return one line per class at which `a` and `b` differ; empty when they are the same."""
     lines = []
     for index in range(max(len(a.characters), len(b.characters))):
-        left, right = a.characters[index : index + 1], b.characters[index : index + 1]
+        left = a.characters[index : index + 1]
+        right = b.characters[index : index + 1]
         if left != right:
             shown = [describe_character(c) if c else "nothing" for c in (left, right)]
             lines.append(

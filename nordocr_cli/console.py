@@ -48,7 +48,8 @@ class _PendingJson:
             return
         if self.present:
             self.write({})
-        self.value, self.present = value, True
+        self.value = value
+        self.present = True
 
     def write(self, error: dict[str, Any]) -> None:
         """Write the waiting value with the error, if there is one of either."""
@@ -61,7 +62,8 @@ class _PendingJson:
             document = {**(result if self.present else {}), "error": error}
         if self.present or error:
             _write_json(document)
-        self.value, self.present = None, False
+        self.value = None
+        self.present = False
 
 
 _PENDING = _PendingJson()
@@ -75,7 +77,8 @@ def defer_json() -> None:
 def stop_deferring_json() -> None:
     """Write JSON results at once again; a result that was never flushed is dropped."""
     _PENDING.deferred = False
-    _PENDING.value, _PENDING.present = None, False
+    _PENDING.value = None
+    _PENDING.present = False
 
 
 def flush_json(error: dict[str, Any] | None = None) -> None:
@@ -108,11 +111,15 @@ class Console:
     def __init__(
         self, *, quiet: bool = False, verbose: int = 0, as_json: bool = False
     ) -> None:
-        self.quiet, self.verbose, self.as_json = quiet, verbose, as_json
+        self.quiet = quiet
+        self.verbose = verbose
+        self.as_json = as_json
         self._bar: Progress | None = None
         self._task: TaskID | None = None
-        self._label, self._unit = "", ""
-        self._done, self._total = 0, 0
+        self._label = ""
+        self._unit = ""
+        self._done = 0
+        self._total = 0
         self._began_s = self._last_line_s = 0.0
 
     # GITHUB_ACTIONS makes rich force colours into logs; both decide by the stream alone.
@@ -200,7 +207,10 @@ class Console:
     def start(self, label: str, total: int | None = None, unit: str = "lines") -> None:
         """Begin a task; see Progress."""
         self.finish()
-        self._label, self._unit, self._done, self._total = label, unit, 0, total or 0
+        self._label = label
+        self._unit = unit
+        self._done = 0
+        self._total = total or 0
         self._began_s = self._last_line_s = time.monotonic()
         if self.quiet or not self.err.is_terminal:
             return

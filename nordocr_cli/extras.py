@@ -44,7 +44,8 @@ EXTRA_OF = {
 }
 
 # Variable of matplotlib that names its settings, and what the file is called in a folder.
-_SETTINGS, _SETTINGS_FILE = "MATPLOTLIBRC", "matplotlibrc"
+_SETTINGS = "MATPLOTLIBRC"
+_SETTINGS_FILE = "matplotlibrc"
 _PACKAGE = Path(__file__).resolve().parent
 
 

@@ -105,7 +105,8 @@ class Geometry:
 
     def conflicts(self, other: "Geometry", *, ignore: tuple[str, ...] = ()) -> list[str]:
         """Return `field: mine / theirs` for every field that differs, except those in `ignore`."""
-        mine, theirs = asdict(self), asdict(other)
+        mine = asdict(self)
+        theirs = asdict(other)
         return [
             f"geometry.{k}: {v} / {theirs[k]}"
             for k, v in mine.items()

@@ -21,7 +21,8 @@ TokenKind = Literal[
     "ident", "lifetime", "char", "byte", "string", "bytes", "number", "punct"
 ]
 
-_OPEN, _CLOSE = "([{", ")]}"
+_OPEN = "([{"
+_CLOSE = ")]}"
 _CLOSING = dict(zip(_OPEN, _CLOSE, strict=True))
 _MAX_REFERENCES = 16  # constants that name each other
 _MAX_CHARACTERS = 1 << 16
@@ -115,7 +116,8 @@ def tokens_of(source: str, file: str) -> list[Token]:
     """
     source = source.replace("\r\n", "\n")  # as rustc does, in literals too
     tokens: list[Token] = []
-    position, line = 0, 1
+    position = 0
+    line = 1
     if source.startswith("#!") and not source.startswith("#!["):
         position = source.find("\n") if "\n" in source else len(source)  # a shebang
     while position < len(source):
@@ -310,7 +312,9 @@ class _Scanner:
     """
 
     def __init__(self, tokens: Sequence[Token], file: str, macro: str = "") -> None:
-        self.tokens, self.file, self.macro = tokens, file, macro
+        self.tokens = tokens
+        self.file = file
+        self.macro = macro
         self.constants: list[Constant] = []
         self.scopes: list[tuple[str, bool | None]] = [("", True)]
         self.attribute: bool | None = True  # what the attributes before the next item say
@@ -337,10 +341,12 @@ class _Scanner:
         return index + 1
 
     def _item_ends(self) -> None:
-        self.attribute, self.scope_name = True, ""
+        self.attribute = True
+        self.scope_name = ""
 
     def _word(self, index: int) -> int:
-        word, following = self.tokens[index].text, self._at(index + 1)
+        word = self.tokens[index].text
+        following = self._at(index + 1)
         if word == "macro_rules" and following and following.is_sign("!"):
             opening = next(i for i in range(index, len(self.tokens)) if self._opens(i))
             return group_end(self.tokens, opening) + 1
@@ -389,11 +395,13 @@ class _Scanner:
         token = self._at(at)
         if token is not None and token.kind == "ident" and token.text in ("mut", "ref"):
             at += 1
-        name, colon = self._at(at), self._at(at + 1)
+        name = self._at(at)
+        colon = self._at(at + 1)
         generic = index > 0 and self.tokens[index - 1].is_sign("<", ",")
         if name is None or name.kind != "ident" or colon is None or not colon.is_sign(":"):
             return index + 1
-        equals, end = self._find("=", at + 2), self._find(";", at + 2)
+        equals = self._find("=", at + 2)
+        end = self._find(";", at + 2)
         if generic or end is None or equals is None or equals > end:
             return index + 1  # a const parameter, or an associated constant without a value
         scope = tuple(name for name, _ in self.scopes if name)
@@ -686,7 +694,8 @@ class _Evaluator:
     """Evaluates the value of one constant."""
 
     def __init__(self, constants: Sequence[Constant], of: Constant) -> None:
-        self.constants, self.of = constants, of
+        self.constants = constants
+        self.of = of
 
     def value(self, tokens: Sequence[Token], depth: int) -> str:
         """Return the characters of an array, a string, `concat!(…)` or a named constant."""

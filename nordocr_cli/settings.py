@@ -38,7 +38,8 @@ _PRECISION_ALIASES = {
 
 
 # The largest network here has 18 layers and vectors of 768 numbers.
-_MAX_LAYERS, _MAX_OPTION = 100, 8192
+_MAX_LAYERS = 100
+_MAX_OPTION = 8192
 
 
 class Table(BaseModel):

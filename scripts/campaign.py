@@ -47,7 +47,8 @@ KINDS: dict[str, Kind] = {
 RESULT = ROOT / "benchmarks" / "results" / "campaign.json"
 PAGE = ROOT / "docs" / "security.md"
 _LEAST_S = 10.0  # for each kind, however little time is left
-_BEGIN, _END = "<!-- campaign: begin -->", "<!-- campaign: end -->"
+_BEGIN = "<!-- campaign: begin -->"
+_END = "<!-- campaign: end -->"
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -17,7 +17,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 DEMO = Path("demo")
 START = "nordocr-default"
-DOCUMENT, REGIONS = "samples/doc/dev_doc.tif", "samples/doc/dev_doc.json"
+DOCUMENT = "samples/doc/dev_doc.tif"
+REGIONS = "samples/doc/dev_doc.json"
 RENDERED = "demo/train_val.lmdb"
 FINE_TUNING_STEPS = 60
 
@@ -48,7 +49,8 @@ def load(name: str) -> Any:
 def quality(name: str) -> str:
     """One line about an eval result."""
     total = load(name)["report"]["total"]
-    rates, lines = total["rates"], total["lines"]
+    rates = total["rates"]
+    lines = total["lines"]
     exact = lines - total["failures"]
     return f"CER {100 * rates['cer']:.2f} %, exact {exact} of {lines} ({100 * exact / lines:.1f} %)"
 

@@ -48,7 +48,8 @@ def finetune_table() -> str:
 def _guard(arm: Any) -> str:
     """What a trial did to the guard set of rendered lines."""
     (guard,) = (found for found in arm["reported"]["sets"] if found["name"] == "guard")
-    before, after = _rate(guard["cer_before"]), _rate(guard["cer_after"])
+    before = _rate(guard["cer_before"])
+    after = _rate(guard["cer_after"])
     return f"{before} → {after} | {guard['verdict']}"
 
 
@@ -143,7 +144,8 @@ def others_table() -> str:
             found = arm.get("sets", {}).get(name)
             if not found:
                 continue
-            before, after = found["before"], found["after"]
+            before = found["before"]
+            after = found["after"]
             rates = f"{_rate(before['cer'])} → {_rate(after['cer'])}"
             verdict = after["comparison"]["verdict"]
             lines.append(
@@ -155,7 +157,8 @@ def others_table() -> str:
 def _gain(arm: Any) -> str:
     """The cells that say what a trial gained."""
     judged = arm["sets"]["judge"]
-    before, after = judged["before"], judged["after"]
+    before = judged["before"]
+    after = judged["after"]
     cells = [
         f"{before['lines']:,}",
         f"{_rate(before['cer'])} → {_rate(after['cer'])}",
@@ -262,7 +265,8 @@ def figures_table() -> str:
     prepared = {
         name: found["clock"]["lines_per_s"] for name, found in _load("prep")["sets"].items()
     }
-    metrics, report = _load("metrics"), _load("report")
+    metrics = _load("metrics")
+    report = _load("report")
     report_name = report["what"].removesuffix(", seconds")
     share = metrics["share_of_jiwer"]["processor"]["all"]
     sides = ("nordocr", "limit", "peers")
@@ -361,11 +365,13 @@ def _load(name: str) -> Any:
 def _exact(total: Any) -> str:
     interval = total["intervals"]["exact"]
     count = total["lines"] - total["failures"]
-    low, high = 100 * interval["low"], 100 * interval["high"]
+    low = 100 * interval["low"]
+    high = 100 * interval["high"]
     return f"{count} ({100 * total['rates']['exact']:.1f} %, 95 %: {low:.1f} to {high:.1f})"
 
 
 def _cer(total: Any) -> str:
     interval = total["intervals"]["cer"]
-    low, high = 100 * interval["low"], 100 * interval["high"]
+    low = 100 * interval["low"]
+    high = 100 * interval["high"]
     return f"{100 * total['rates']['cer']:.2f} % ({low:.2f} to {high:.2f})"

@@ -23,8 +23,16 @@ from nordocr_cli.charset import NORDIC
 from nordocr_cli.data.synth.fonts import label_font
 from nordocr_cli.metrics.text import marked_difference
 
-WIDTH, MARGIN, LINE, TALLEST = 1100, 10, 20, 40  # pixels
-PAPER, INK, SOFT, WRONG = (255, 255, 255), (20, 20, 20), (120, 120, 120), (176, 0, 32)
+# Lengths in pixels.
+WIDTH = 1100
+MARGIN = 10
+LINE = 20
+TALLEST = 40
+# Colours in RGB.
+PAPER = (255, 255, 255)
+INK = (20, 20, 20)
+SOFT = (120, 120, 120)
+WRONG = (176, 0, 32)
 
 
 def worst(lines: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
@@ -56,7 +64,8 @@ def card(line: dict[str, Any], images: Path, font: Any) -> Image.Image:
         "RGB", (WIDTH, crop.height + LINE * (len(marked) + 1) + 2 * MARGIN), PAPER
     )
     picture.paste(crop, (MARGIN, MARGIN))
-    draw, y = ImageDraw.Draw(picture), MARGIN + crop.height + 4
+    draw = ImageDraw.Draw(picture)
+    y = MARGIN + crop.height + 4
     inside = False
     for row in marked:
         x: float = MARGIN

@@ -196,7 +196,8 @@ def with_tables(page: str, tables: dict[str, str]) -> str:
     """A page with new text between each `<!-- generated: NAME -->` and `<!-- end -->`."""
     text = (ROOT / page).read_text(encoding="utf-8")
     for name, table in tables.items():
-        begin, end = f"<!-- generated: {name} -->\n", "<!-- end -->"
+        begin = f"<!-- generated: {name} -->\n"
+        end = "<!-- end -->"
         before, found, rest = text.partition(begin)
         if not found:
             raise ValueError(f"{page} has no place for the table {name!r}")

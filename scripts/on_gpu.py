@@ -101,7 +101,8 @@ def main() -> None:
 
 def pack(options: argparse.Namespace) -> int:
     """Write the folder; exit 1 when it is larger than it may be."""
-    repository, folder = HERE.parent, options.folder
+    repository = HERE.parent
+    folder = options.folder
     shutil.rmtree(folder, ignore_errors=True)
     source = folder / "source"
     ignored = shutil.ignore_patterns(*_LEFT_OUT)

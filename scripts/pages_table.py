@@ -46,7 +46,8 @@ def _missed(runs: Sequence[dict[str, Any]]) -> list[str]:
         if ours is None or not found:
             continue
         best = max(found.values(), key=lambda run: run["found"])
-        missed, others = 1 - ours["found"], 1 - best["found"]
+        missed = 1 - ours["found"]
+        others = 1 - best["found"]
         peer = f"{others:.1%} ({best['engine']})"
         rows.append(f"| {condition} | {missed:.1%} | {peer} | {missed / others:.0%} |")
     return rows

@@ -17,7 +17,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-VAL_SEED, TRAIN_SEED = 1000, 1
+VAL_SEED = 1000
+TRAIN_SEED = 1
 BLANK_SHARE = 0.03  # of the rendered lines
 REAL_VAL_SHARE = 0.06  # of the real lines, by document
 REAL_SHARE = 0.5  # of the lines that training shows
@@ -127,10 +128,8 @@ def train(args: argparse.Namespace, profile: tuple[str, ...], val: Path) -> Path
     load = ("--load", args.load, "--move-head") if args.load else ()
     stores: tuple[str | Path, ...] = ("--train", out / "train.lmdb")
     if args.real:
-        rendered, real = (
-            out / f"train.lmdb={1 - REAL_SHARE}",
-            out / f"real.lmdb={REAL_SHARE}",
-        )
+        rendered = out / f"train.lmdb={1 - REAL_SHARE}"
+        real = out / f"real.lmdb={REAL_SHARE}"
         stores = ("--train", rendered, "--train", real)
     amount = ("--max-minutes", str(args.minutes)) if args.minutes else ()
     epochs = ("--set", f"train.epochs={args.epochs}")
@@ -148,7 +147,8 @@ def main() -> None:
     render(args, profile)
     val = prepare(args, profile)
     run = train(args, profile, val)
-    wide, narrow = out / "model-ext.safetensors", out / "model.safetensors"
+    wide = out / "model-ext.safetensors"
+    narrow = out / "model.safetensors"
     nordocr("contract", "calibrate", run / "best.fp16.safetensors", val, "-o", wide)
     nordocr("charset", "move", wide, "--to", "nordic", "-o", narrow)
     for weights in (wide, narrow):

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 _RESULTS = Path(__file__).resolve().parent.parent / "benchmarks" / "results"
-_INT8, _EXT = "nordocr-default.int8.onnx", "nordocr-default-ext.onnx"
+_INT8 = "nordocr-default.int8.onnx"
+_EXT = "nordocr-default-ext.onnx"
 
 _KINDS = ("typewriter", "print", "receipt", "rendered")
 _IN_WORDS = {
@@ -25,7 +26,8 @@ def readme_table() -> str:
     """Real lines of README: the default before, now, and PP-OCR, which has read all receipts and
     every sixth of the other lines.
     """
-    dev, sample = _recognizers("recognizers-dev"), _recognizers("recognizers-sample")
+    dev = _recognizers("recognizers-dev")
+    sample = _recognizers("recognizers-sample")
     receipts = _recognizers("recognizers-receipts")["ppocr"]["in_nordic"]
     peers = {**sample["ppocr"]["in_nordic"], "receipt": receipts["receipt"]}
     lines = [
@@ -36,7 +38,8 @@ def readme_table() -> str:
         group = "in capitals" if kind == "receipt" else "126 classes"
         name = "receipts" if kind == "receipt" else kind
         ours = dev[_INT8]["in_nordic"][kind]
-        before, theirs = dev["old"]["in_nordic"][kind], peers[kind]
+        before = dev["old"]["in_nordic"][kind]
+        theirs = peers[kind]
         cells = f"{_short(before)} | {_short(ours)} | {_short(theirs)}"
         lines.append(f"| {name}, {group} | {ours['lines']:,} | {cells} |")
     return "\n".join(lines)
@@ -44,7 +47,8 @@ def readme_table() -> str:
 
 def card_table() -> str:
     """The figures of the model card."""
-    dev, sample = _recognizers("recognizers-dev"), _recognizers("recognizers-sample")
+    dev = _recognizers("recognizers-dev")
+    sample = _recognizers("recognizers-sample")
     receipts = _recognizers("recognizers-receipts")["ppocr"]["in_nordic"]
     peers = {**sample["ppocr"]["in_nordic"], "receipt": receipts["receipt"]}
     lines = [
@@ -54,7 +58,8 @@ def card_table() -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for kind in _KINDS:
-        ours, wide = dev[_INT8], dev[_EXT]["kinds"].get(kind)
+        ours = dev[_INT8]
+        wide = dev[_EXT]["kinds"].get(kind)
         cells = [
             _IN_WORDS[kind],
             f"{ours['kinds'][kind]['lines']:,}",
@@ -71,7 +76,8 @@ def card_table() -> str:
 def card_confidences() -> str:
     """The sentence of the model card on calibration errors."""
     dev = _recognizers("recognizers-dev")
-    wide, ours = dev[_EXT]["calibration_error"], dev[_INT8]["calibration_error"]
+    wide = dev[_EXT]["calibration_error"]
+    ours = dev[_INT8]["calibration_error"]
     return (
         "- Confidences are the share of such lines that are exact: expected calibration error"
         f" {_percent(wide['typewriter'])} on typewritten\n  lines, {_percent(wide['print'])} on"
@@ -98,7 +104,8 @@ def all_lines_table() -> str:
         ("in_nordic", kind, f"{kind}, 126 classes") for kind in ("typewriter", "print")
     ]
     for group, kind, name in rows:
-        ours, wide = dev[_INT8][group][kind], dev[_EXT][group].get(kind)
+        ours = dev[_INT8][group][kind]
+        wide = dev[_EXT][group].get(kind)
         before = dev["old"][group][kind]
         cells = f"{_long(before)} | {_long(ours)} | {_long(wide) if wide else ''}"
         lines.append(f"| {name} | {ours['lines']:,} | {cells} |")
@@ -123,7 +130,8 @@ def sample_table() -> str:
 def language_table() -> str:
     """What the language model changes, in docs/accuracy.md."""
     dev = _recognizers("recognizers-dev")
-    greedy, ours = dev["greedy"], dev[_INT8]
+    greedy = dev["greedy"]
+    ours = dev[_INT8]
     lines = [
         "| lines | n | greedy (int8) | with the language model (int8) |",
         "|---|---|---|---|",
@@ -140,7 +148,8 @@ def language_table() -> str:
 def details() -> str:
     """Single figures and confidences, as two points of docs/accuracy.md."""
     dev = _recognizers("recognizers-dev")
-    figures, before = dev[_INT8]["figures"], dev["old"]["figures"]
+    figures = dev[_INT8]["figures"]
+    before = dev["old"]["figures"]
     counts = {kind: figures[kind]["lines"] for kind in ("rendered", "receipt")}
     shares = {
         kind: f"{figures[kind]['exact_percent']:.1f} % are exact"

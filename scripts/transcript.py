@@ -67,7 +67,8 @@ def read_steps(path: Path) -> tuple[str, list[Step]]:
             text.append(line.lstrip("# "))
         elif line.strip():
             steps.append(Step(" ".join(text), line, exit_code))
-            text, exit_code = [], 0
+            text = []
+            exit_code = 0
     return title.lstrip("# "), steps
 
 

@@ -133,7 +133,8 @@ class ErrorsOut(BaseModel):
 
 def create_app(reader: Reader, settings: ServeSettings) -> FastAPI:
     """Return the application for an ASGI server; `reader` is used by one thread at a time."""
-    library, worker = Library(settings.kept), Worker(settings.waiting)
+    library = Library(settings.kept)
+    worker = Worker(settings.waiting)
     images = Worker(settings.waiting)  # pages can be looked at while others are read
 
     @asynccontextmanager

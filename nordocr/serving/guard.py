@@ -44,7 +44,8 @@ class Guard:
     """
 
     def __init__(self, app: App, settings: ServeSettings) -> None:
-        self._app, self._settings = app, settings
+        self._app = app
+        self._settings = settings
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Handle one request; see the class."""

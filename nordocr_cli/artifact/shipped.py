@@ -26,7 +26,8 @@ def find_weights(path: Path) -> Path:
     """
     is_bare_name = path.parent == Path()
     try:
-        exists, is_folder = path.exists(), path.is_dir()
+        exists = path.exists()
+        is_folder = path.is_dir()
     except (OSError, ValueError) as error:  # a name too long, or with a NUL
         raise UsageError(f"no model {str(path)[:80]!r}… ({error})") from None
     if is_folder:

@@ -193,7 +193,8 @@ def _next_command(
 ) -> tuple[object, ...]:
     """Compare the readings of a document where both were written, else evaluate a model."""
     found = {Path(path).name: path for path in written}
-    network, tesseract = found.get("svtrv2_result.json"), found.get("tess_result.json")
+    network = found.get("svtrv2_result.json")
+    tesseract = found.get("tess_result.json")
     if doc is None or network is None or tesseract is None:
         return "nordocr", "eval", model, lines or "STORE"
     sides = ("--svtrv2", network, "--tess", tesseract)

@@ -106,7 +106,8 @@ def check(
     from nordocr_cli.errors import DataError
 
     console = Console(as_json=as_json)
-    theirs, ours = load_charset(str(file)), load_charset(against)
+    theirs = load_charset(str(file))
+    ours = load_charset(against)
     found = differences(theirs, ours)
     if as_json:
         console.json(

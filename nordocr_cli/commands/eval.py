@@ -198,7 +198,8 @@ def _require_gates(result: "EvalResult", gates: "Sequence[Gate]") -> None:
 
 
 def _show_next(console: Console, result: "EvalResult", planned: "EvalPlan") -> None:
-    request, kind = planned.request, planned.kind
+    request = planned.request
+    kind = planned.kind
     model = request.model
     contract = result.model.get("contract") or {}
     if contract.get("precision") == "int8":

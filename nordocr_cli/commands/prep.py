@@ -11,9 +11,10 @@ from nordocr_cli.console import Console
 if TYPE_CHECKING:
     from nordocr_cli.core.prep.run import PrepResult
 
-# The profile of the recognizer that ships. A store for it goes on from its weights, unless it holds
-# as many lines as a training from nothing needs.
-_OF_SHIPPED, _FEW_LINES = "default", 100_000
+# The profile of the recognizer that ships. The training on a store with it starts from the shipped
+# weights, unless the store holds as many lines as a training from nothing needs.
+_OF_SHIPPED = "default"
+_FEW_LINES = 100_000
 Policy = Literal["error", "skip"]
 _SOURCES = (
     "Label file (JSONL, TSV, CSV, JSON, text), pages with ALTO, PAGE, hOCR or JSON, images with"

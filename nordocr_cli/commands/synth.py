@@ -152,7 +152,8 @@ def synth(
 
     console = Console(quiet=quiet, verbose=verbose, as_json=as_json)
     resolved = load_profile(profile, sets or ()).profile
-    charset, geometry = resolved.load_charset(), resolved.geometry
+    charset = resolved.load_charset()
+    geometry = resolved.geometry
     if dry_run:
         plan: dict[str, Any] = {
             "output": str(output),

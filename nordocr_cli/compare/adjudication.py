@@ -81,7 +81,8 @@ def read_decisions(path: Path) -> tuple[list[Decision], int]:
     if text.lstrip().startswith("{"):
         return _from_jsonl(text, path), 0
     rows = csv.reader(io.StringIO(text, newline=""), "excel-tab", strict=True)
-    decisions, left_open = [], 0
+    decisions = []
+    left_open = 0
     try:
         header = next(rows, [])
         missing = [name for name in (*_FIXED, TEXT) if name not in header]
@@ -117,7 +118,8 @@ def _from_jsonl(text: str, path: Path) -> list[Decision]:
         where = f"{path}:{number}"
         try:
             row = parse_json(line)
-            page, found = row["page"], row[TEXT]
+            page = row["page"]
+            found = row[TEXT]
             if not isinstance(page, int) or page < 1 or not isinstance(found, str):
                 raise TypeError
         except (ValueError, KeyError, TypeError, RecursionError):

@@ -36,7 +36,8 @@ class RegionGroup:
     def box(self) -> Box:
         """The smallest box around all members."""
         boxes = [region.box for side in self.members for region in side]
-        x, y = min(b.x for b in boxes), min(b.y for b in boxes)
+        x = min(b.x for b in boxes)
+        y = min(b.y for b in boxes)
         return Box(x, y, max(b.right for b in boxes) - x, max(b.bottom for b in boxes) - y)
 
     def text(self, side: int) -> str | None:
@@ -86,7 +87,8 @@ def align(*sides: Sequence[Region]) -> list[RegionGroup]:
         if node not in settled and heights[node] <= tallest
     ]
     for a, b in _near_pairs(regions, open_nodes):
-        first, second = group[a], group[b]
+        first = group[a]
+        second = group[b]
         if first == second:
             continue
         across = product(members[first], members[second])
@@ -157,7 +159,8 @@ def _shared_x(a: Region, b: Region) -> float | None:
     """The middle of what two regions share from left to right; None when that is less than half of
     the narrower one.
     """
-    left, right = max(a.box.x, b.box.x), min(a.box.right, b.box.right)
+    left = max(a.box.x, b.box.x)
+    right = min(a.box.right, b.box.right)
     if right - left >= MIN_OVERLAP * min(a.box.width, b.box.width):
         return (left + right) / 2
     return None

@@ -31,7 +31,9 @@ _MAX_WIDTH_PX = 4096  # of an enlarged crop
 # The parameters of a request. Tokens are bounded by the crop's width: a model
 # that repeats itself would otherwise go on to its own limit. No letter takes more than a token or
 # two.
-_TOKENS_MORE, _TOKENS_PER_HEIGHT, _MAXIMUM_TOKENS = 32, 6, 1024
+_TOKENS_MORE = 32
+_TOKENS_PER_HEIGHT = 6
+_MAXIMUM_TOKENS = 1024
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,8 @@ def enlarged(crop: Image) -> Image:
         size = round(width * scale), max(1, round(height * scale))
         sent = cv2.resize(crop, size, interpolation=cv2.INTER_CUBIC)
         width, height = size
-    bottom, right = max(0, MIN_SIDE_PX - height), max(0, MIN_SIDE_PX - width)
+    bottom = max(0, MIN_SIDE_PX - height)
+    right = max(0, MIN_SIDE_PX - width)
     if bottom or right:
         white = (255, 255, 255)
         sent = cv2.copyMakeBorder(

@@ -95,7 +95,8 @@ def parse_completion(body: bytes, content_type: str = "") -> Reply:
         error = error_message(value) if "choices" not in value else ""
         if error:
             raise ServerError(error, _status_of(value))
-        choice, usage = value["choices"][0], value.get("usage")
+        choice = value["choices"][0]
+        usage = value.get("usage")
         content = _content_of(choice["message"])
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
         raise ValueError(f"not a chat completion: {redacted(text)[:120]!r}") from None
@@ -129,7 +130,8 @@ def _content_of(message: Mapping[str, Any]) -> str:
 
 def _parse_events(text: str) -> Reply:
     """Join the pieces of a streamed completion."""
-    pieces, finish = [], ""
+    pieces = []
+    finish = ""
     for line in text.splitlines():
         data = line.removeprefix("data:").strip()
         if not line.startswith("data:") or data == "[DONE]":

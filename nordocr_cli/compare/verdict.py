@@ -268,7 +268,8 @@ class Verdict:
         gap = f"{a.failures - b.failures:+d}"
         rows.append(("failures", str(a.failures), str(b.failures), gap, ""))
         for error_class in FAILURES:
-            ours, theirs = a.classes[error_class.value], b.classes[error_class.value]
+            ours = a.classes[error_class.value]
+            theirs = b.classes[error_class.value]
             rows.append(
                 (
                     f"  {error_class.value.replace('_', ' ')}",
@@ -340,7 +341,8 @@ class Verdict:
         for page in self.pages:
             counts = [str(count) for count in page.outcomes.values()]
             gap = page.outcomes[OUTCOMES[1]] - page.outcomes[OUTCOMES[2]]
-            number, lines = str(page.page_index + 1), str(page.lines)
+            number = str(page.page_index + 1)
+            lines = str(page.lines)
             rows.append((number, lines, *counts, f"{gap:+d}", str(page.excluded)))
         return rows
 
@@ -463,11 +465,13 @@ def _count_and_share(count: int, of: int) -> str:
 
 def _metric_row(name: str, title: str, digits: int, a: Group, b: Group) -> MetricRow:
     """Shares of lines with their counts, other metrics as percentages."""
-    ours, theirs = a.value(name), b.value(name)
+    ours = a.value(name)
+    theirs = b.value(name)
     if ours is None or theirs is None:
         return title, "–", "–", "", ""
     if digits == 1:  # a share of lines or of fields: its count says more
-        top_a, top_b = round(a.metrics[name].numerator), round(b.metrics[name].numerator)
+        top_a = round(a.metrics[name].numerator)
+        top_b = round(b.metrics[name].numerator)
         of = round(a.metrics[name].denominator)
         shown = _count_and_share(top_a, of), _count_and_share(top_b, of)
         return title, *shown, f"{top_a - top_b:+d}", ""

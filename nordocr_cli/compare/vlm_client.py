@@ -42,7 +42,9 @@ _RETRIED = (408, 409, 425, 429)
 # Every line would get the same answer, whatever is in it.
 _SAME_FOR_ALL = (401, 403, 404, 405, 407)
 # A cut or empty reply is requested again with more tokens: a model may have spent them on thoughts.
-_CUT_TRIES, _MORE_TOKENS, _MAX_TOKENS = 3, 4, 8192
+_CUT_TRIES = 3
+_MORE_TOKENS = 4  # times as many with each request
+_MAX_TOKENS = 8192
 _QUOTA = re.compile(r"insufficient_quota|quota|billing|credit|payment", re.IGNORECASE)
 _TOKEN_KEYS = ("max_tokens", "max_completion_tokens")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")

@@ -78,7 +78,8 @@ _REFUSAL = re.compile(rf"\A(?:{_ENGLISH_REFUSAL}|{_NORDIC_REFUSAL})", re.IGNOREC
 
 def unwrap(content: str) -> tuple[str, tuple[str, ...]]:
     """Return the text in a model's answer, and the names of the rules that removed something."""
-    text, used = content.strip(), []
+    text = content.strip()
+    used = []
     for _ in range(_MAX_ROUNDS):
         before = text
         for name, rule in RULES.items():

@@ -136,7 +136,8 @@ def advise(
         raise UsageError(
             f"--bands {bands}: 1 to {_MAX_BANDS}; every band makes an engine larger"
         )
-    chosen, target = load_profile(profile).profile, find_arch(arch)
+    chosen = load_profile(profile).profile
+    target = find_arch(arch)
     engine = chosen.engine.get(target.name)
     if engine is None:
         progress.warn(
@@ -204,17 +205,17 @@ def _edges(widths: NDArray[np.int64], max_width: int, count: int) -> tuple[int, 
     cost = [below * np.array(edges)]  # with one band
     chosen: list[list[int]] = []
     for _ in range(count - 1):
-        best, before = (
-            cost[-1].copy(),
-            list(range(len(edges))),
-        )  # before[j] == j: no further band
+        # before[j] == j: no further band
+        best = cost[-1].copy()
+        before = list(range(len(edges)))
         for j in range(len(edges)):
             options = cost[-1][:j] + (below[j] - below[:j]) * edges[j]
             if j and options.min() < best[j]:
                 best[j], before[j] = options.min(), int(options.argmin())
         cost.append(best)
         chosen.append(before)
-    found, at = [max_width], len(edges) - 1
+    found = [max_width]
+    at = len(edges) - 1
     for before in reversed(chosen):
         if before[at] != at:
             at = before[at]
@@ -228,7 +229,10 @@ def _proposal(
     columns: int,
     memory: MemoryModel | None,
 ) -> Proposal:
-    ranges, lines, computed, min_width = [], [], 0, _NARROWEST_PX
+    ranges = []
+    lines = []
+    computed = 0
+    min_width = _NARROWEST_PX
     for edge in edges:
         inside = np.sort(
             widths[

@@ -310,7 +310,9 @@ def _read(
             )
         chosen = np.linspace(0, len(lines) - 1, count).round().astype(int)
         order = chosen[np.argsort(lines.widths[chosen], kind="stable")].tolist()
-        charset, results, found = known_charset(lines), [], []
+        charset = known_charset(lines)
+        results = []
+        found = []
         progress.start(f"calibrate {runner.name}", total=count)
         for start in range(0, count, _LINES_AT_A_TIME):
             chunk = order[start : start + _LINES_AT_A_TIME]

@@ -122,7 +122,8 @@ def _compare_groups(
 def _compare_letters(
     champion: CharacterReport, challenger: CharacterReport
 ) -> tuple[LetterChange, ...]:
-    before, after = _letters(champion), _letters(challenger)
+    before = _letters(champion)
+    after = _letters(challenger)
     return tuple(
         LetterChange(
             letter=letter,

@@ -98,7 +98,8 @@ def _compare(path: Path, locked: Charset) -> LockCheck:
 
     # A store keeps the hash of its charset, not the characters.
     with LineStore(path) as store:
-        name, sha256 = store.header.charset_name, store.header.charset_sha256
+        name = store.header.charset_name
+        sha256 = store.header.charset_sha256
     if sha256 == locked.sha256:
         return LockCheck(path, name, sha256, ())
     difference = (

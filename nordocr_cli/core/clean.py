@@ -142,7 +142,8 @@ def delete(root: Path, waste: list[Waste]) -> int:
     now, through a link, stops everything. Raises DataError for that and for a file that cannot be
     deleted.
     """
-    home, freed = Path(os.path.realpath(root)), 0
+    home = Path(os.path.realpath(root))
+    freed = 0
     for found in waste:
         folder = found.path.parent
         real_folder = Path(os.path.realpath(folder))

@@ -215,7 +215,8 @@ def check_consumer(
     pipeline's charset.rs where it is not the one of 125 characters. Raises UsageError when a file
     or preset is not there, DataError when `file` is none of these.
     """
-    source, theirs = find_weights(model), require_consumer_file(file)
+    source = find_weights(model)
+    theirs = require_consumer_file(file)
     contract = read_contract(source)
     if isinstance(theirs, Charset):
         return _check_charset(file, model, theirs, contract)
@@ -333,7 +334,8 @@ class _Judge:
         verdict: FitVerdict = "fits"
         reasons = (*wrong, *unclear)
         if other:
-            verdict, reasons = "other", (f"{self.file}:{preset.line}: {other}",)
+            verdict = "other"
+            reasons = (f"{self.file}:{preset.line}: {other}",)
         elif wrong:
             verdict = "wrong"
         elif unclear:

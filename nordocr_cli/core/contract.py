@@ -123,7 +123,8 @@ def _described(path: Path) -> Side:
     value = read_json(path, "description of a model", error=ArtifactError)
     try:
         described = value.get("model") or value["engine"]
-        model, sha256 = path.with_name(described["name"]), str(described["sha256"])
+        model = path.with_name(described["name"])
+        sha256 = str(described["sha256"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ArtifactError(
             f"{path} describes no model ({type(error).__name__}: {error}); give the JSON that"
@@ -220,7 +221,8 @@ def _require_activation(model: Path, contract: Contract, name: str) -> None:
     if contract.precision == "bf16":
         return  # ONNX Runtime does not run it on a CPU
     runner = OnnxRuntimeRunner(model, "cpu", threads=1)
-    height, width = contract.geometry.height, min(_PROBE_WIDTH, contract.geometry.max_width)
+    height = contract.geometry.height
+    width = min(_PROBE_WIDTH, contract.geometry.max_width)
     noise = np.random.default_rng(0).integers(0, 256, (1, 3, height, width), np.uint8)
     output = runner.run(noise, np.array([width]))[0]  # (T, C)
     require_declared_activation(output, len(output), contract, name)
@@ -233,9 +235,11 @@ def compare_contracts(a: Path, b: Path) -> ArtifactComparison:
     """
     if a.exists() and b.exists() and a.samefile(b):
         raise UsageError(f"{a} and {b} are the same file")
-    left, right = read_side(a), read_side(b)
+    left = read_side(a)
+    right = read_side(b)
     found = [f"charset: {line}" for line in differences(left.charset, right.charset)]
-    mine, theirs = left.fields(), right.fields()
+    mine = left.fields()
+    theirs = right.fields()
     if not mine or not theirs:
         return ArtifactComparison(
             left,
@@ -252,7 +256,8 @@ def compare_contracts(a: Path, b: Path) -> ArtifactComparison:
         for key in dict.fromkeys([*mine, *theirs])
         if key not in _TENSORS or (key in mine and key in theirs)
     ]:
-        one, other = mine.get(key, "not there"), theirs.get(key, "not there")
+        one = mine.get(key, "not there")
+        other = theirs.get(key, "not there")
         if key != "charset" and one != other:
             is_own = key.split(".")[0] in _OWN or key in without_effect
             (own if is_own else found).append(f"{key}: {one} / {other}")

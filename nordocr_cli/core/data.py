@@ -34,7 +34,10 @@ _BUCKET_SHARES = (0.25, 0.5, 0.75, 0.9, 1.0)
 _BUCKET_STEP_PX = 32
 _RARE_CHARACTERS = 8
 # Of the contact sheet.
-_LABEL_PX, _GAP_PX, _DESK, _LABEL_INK = 13, 5, (255, 236, 214), (160, 0, 0)
+_LABEL_PX = 13
+_GAP_PX = 5
+_DESK = (255, 236, 214)
+_LABEL_INK = (160, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -111,7 +114,8 @@ class StoreStats:
 
     def rows(self) -> list[tuple[str, object]]:
         """Return the statistics as a table's rows: what, and how many."""
-        header, geometry = self.header, self.header["geometry"]
+        header = self.header
+        geometry = self.header["geometry"]
         rows: list[tuple[str, object]] = [
             ("charset", header["charset"]["name"]),
             ("content sha256", header["content_sha256"]),
@@ -216,9 +220,11 @@ def stats(path: Path, progress: Progress = SILENT) -> StoreStats:
             survey.add(store.row(index), int(store.widths[index]))
             progress.advance()
         progress.finish()
-        header, widths = store.header, [int(width) for width in store.widths]
+        header = store.header
+        widths = [int(width) for width in store.widths]
 
-    lines, stride = survey.lines, header.geometry.stride
+    lines = survey.lines
+    stride = header.geometry.stride
     characters = sum(survey.characters.values(), Counter[str]())
     natural_widths = Counter(width for width, _, _ in lines)
     return StoreStats(
@@ -253,7 +259,8 @@ def _width_bands(widths: Sequence[int], max_width: int) -> dict[str, int]:
 
 
 def _quantiles(values: Sequence[float]) -> dict[str, float]:
-    ordered, last = sorted(values) or [0.0], max(0, len(values) - 1)
+    ordered = sorted(values) or [0.0]
+    last = max(0, len(values) - 1)
     shares = {"min": 0.0, "p05": 0.05, "median": 0.5, "p95": 0.95, "max": 1.0}
     return {name: round(ordered[int(share * last)], 2) for name, share in shares.items()}
 
@@ -272,7 +279,8 @@ def _fit(lines: Sequence[tuple[int, int, int]], max_width: int, stride: int) -> 
 
 
 def _ranges(widths: Sequence[int]) -> Ranges:
-    ordered, last = sorted(widths), len(widths) - 1
+    ordered = sorted(widths)
+    last = len(widths) - 1
     edges = [
         -(-ordered[int(share * last)] // _BUCKET_STEP_PX) * _BUCKET_STEP_PX
         for share in _BUCKET_SHARES
@@ -536,7 +544,8 @@ def _copy_lines(
     """
     different: set[tuple[bytes, str]] = set()
     for index in range(len(store)):
-        row, line = store.row(index), store.encoded(index)
+        row = store.row(index)
+        line = store.encoded(index)
         different.add((line.pixels_sha256, row.text))
         writer.add_encoded(line, replace(row, id=prefix + row.id))
         progress.advance()
@@ -594,7 +603,8 @@ def export_store(
             folder / "manifest.jsonl", "w", encoding="utf-8", newline="\n"
         ) as manifest:
             for index in range(len(store)):
-                row, name = store.row(index), f"images/{index + 1:09d}.png"
+                row = store.row(index)
+                name = f"images/{index + 1:09d}.png"
                 (folder / name).write_bytes(encode_png(store.image(index)))
                 stored = {"stored_image": row.image} if row.image else {}
                 row = replace(row, image=name, extra={**row.extra, **stored})

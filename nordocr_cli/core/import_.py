@@ -241,7 +241,8 @@ def _require_network(
     """Refuse a checkpoint of another network than the profile's. Raises ArtifactError naming each
     option with both values.
     """
-    theirs, ours = model.model_dump(mode="json"), profile.model.model_dump(mode="json")
+    theirs = model.model_dump(mode="json")
+    ours = profile.model.model_dump(mode="json")
     keys = ("name",) if theirs["name"] != ours["name"] else tuple(theirs)
     differing = [
         f"model.{key} is {theirs[key]}, the profile's {ours[key]}"

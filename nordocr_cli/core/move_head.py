@@ -51,7 +51,8 @@ def plan_charset_move(weights: Path, to: str, output: Path, new_rows: str = "bas
         raise UsageError(f"-o {output}: weights are written as .safetensors")
     source = find_weights(weights)
     refuse_inputs(output, [source])
-    contract, charset = read_contract(source), load_charset(to)
+    contract = read_contract(source)
+    charset = load_charset(to)
     if contract.charset.characters == charset.characters:
         raise UsageError(f"{source} reads charset {charset.name!r} already")
     choice: NewRows = "base" if new_rows == "base" else "fresh"

@@ -113,7 +113,8 @@ def plan(request: PromotionRequest) -> PromotionPlan:
     ArtifactError for a damaged run.json, DataError for a validation store that has changed since
     training.
     """
-    run, target = request.run, request.target
+    run = request.run
+    target = request.target
     if not (run / RUN_FILE).is_file():
         raise UsageError(
             f"{run} holds no {RUN_FILE}; name the folder of a run (`nordocr runs` lists them)"

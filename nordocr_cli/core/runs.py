@@ -97,11 +97,9 @@ def summarize(folder: Path) -> RunSummary:
 
 
 def _summary(folder: Path, facts: dict[str, Any]) -> RunSummary:
-    best, position, result = (
-        facts.get("best") or {},
-        facts.get("position") or {},
-        facts.get("result") or {},
-    )
+    best = facts.get("best") or {}
+    position = facts.get("position") or {}
+    result = facts.get("result") or {}
     git = facts["environment"].get("git") or {}
     return RunSummary(
         path=folder,

@@ -146,7 +146,8 @@ def _point_golden_at(index: Path, before: str, after: str) -> None:
 def _seal_engine(path: Path, new_hashes: Mapping[str, str]) -> None:
     from nordocr_cli.runtime.backends.tensorrt.engine_file import read_sidecar, sidecar_path
 
-    contract, sidecar = read_contract(path), read_sidecar(path)
+    contract = read_contract(path)
+    sidecar = read_sidecar(path)
     onnx = dict(sidecar.get("onnx") or {})
     if "sha256" in onnx:
         onnx["sha256"] = new_hashes.get(onnx["sha256"], onnx["sha256"])

@@ -265,7 +265,8 @@ def _ratio(
 def _judge(
     index: int, row: LineRow, reading: Recognition, ratio: float | None, second: str | None
 ) -> Suspect:
-    label, hypothesis = canonical(row.text), canonical(reading.text)
+    label = canonical(row.text)
+    hypothesis = canonical(reading.text)
     edits = normalized_distance(label, hypothesis)
     reasons = []
     if ratio is not None:

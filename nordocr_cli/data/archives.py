@@ -54,7 +54,9 @@ class ArchiveSource:
     """The source that lies in an archive; see Source. Its places are named `ARCHIVE!/inside`."""
 
     def __init__(self, path: Path, inner: "Source", folder: Path) -> None:
-        self.path, self._inner, self._folder = path, inner, folder
+        self.path = path
+        self._inner = inner
+        self._folder = folder
         self.kind = f"{path.suffix[1:]} of {inner.kind}"
 
     @property

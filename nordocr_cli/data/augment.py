@@ -32,16 +32,18 @@ _BOX_ROWS = (
 )  # rows that a wrong box removes or adds above and below, at height 32
 _INK_ROWS = 1  # how many of the removed rows may hold ink: a ring or a dot is taller
 _BOX_COLUMNS = 6  # columns, of paper only, that a tight box removes at either end
-# rows of a neighbouring line, and paper between it and ours
-_STRIP_ROWS, _STRIP_GAP_ROWS = (1, 4), (1, 3)
-# columns of a neighbour at either end, and paper between it and ours
-_SLIVER_PX, _SLIVER_GAP_PX = 2, 12
+_STRIP_ROWS = (1, 4)  # rows of a neighbouring line, from and to
+_STRIP_GAP_ROWS = (1, 3)  # rows of paper between it and ours
+_SLIVER_PX = 2  # columns of a neighbour at either end
+_SLIVER_GAP_PX = 12  # columns of paper between it and ours
 _INK_LEVELS = 48  # a pixel that differs from the paper by more than this is ink
 # A threshold that erases a larger share of the columns with ink is not applied.
 _LOST_COLUMNS = 0.05
-# the level of the paper is sampled from every third row and about 64 columns
-_PAPER_ROWS, _PAPER_COLUMNS = 3, 64
-_NOISE_H, _NOISE_W = 128, 4096
+# The level of the paper is sampled from every third row and about 64 columns.
+_PAPER_ROWS = 3
+_PAPER_COLUMNS = 64
+_NOISE_H = 128
+_NOISE_W = 4096
 _SHRINKING = (cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_NEAREST)
 _SMOOTH = (cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_LANCZOS4, cv2.INTER_AREA)
 
@@ -108,7 +110,8 @@ def draw_samples(
     first = np.append(np.flatnonzero(begins), len(lines))
     natural = np.add.reduceat(widths + gaps, first[:-1])  # (S,)
     needed = np.add.reduceat(frames + ~ends, first[:-1])  # (S,), including the spaces
-    count, step = len(natural), geometry.width_multiple
+    count = len(natural)
+    step = geometry.width_multiple
     factors = np.exp(rng.uniform(-np.log(_MAX_SQUEEZE), np.log(_MAX_SQUEEZE), count))
     factors[rng.random(count) >= augment.squeeze] = 1.0
     min_widths = np.minimum(
@@ -161,7 +164,8 @@ def compose(
     """
     chances = dict(zip(_CHANCES, rng.random(len(_CHANCES)), strict=True))
     line = _join(parts, gaps) if len(parts) > 1 else parts[0]
-    height, content = line.shape[0], width - sum(margins)
+    height = line.shape[0]
+    content = width - sum(margins)
     crowded = chances["neighbour"] < augment.neighbour
     if chances["crop"] < augment.crop:
         line = _box_error(line, rng)
@@ -197,10 +201,8 @@ def _join(parts: Sequence[Line], gaps: Sequence[int]) -> Line:
     """
     pieces = [parts[0]]
     for before, gap, after in zip(parts, gaps, parts[1:], strict=False):
-        left, right = (
-            _paper(before[:, -_MAX_MARGIN_PX:]),
-            _paper(after[:, :_MAX_MARGIN_PX]),
-        )
+        left = _paper(before[:, -_MAX_MARGIN_PX:])
+        right = _paper(after[:, :_MAX_MARGIN_PX])
         ramp = np.linspace(left, right, gap).astype(np.uint8)  # (gap,) or (gap, 3)
         pieces += [np.broadcast_to(ramp, (before.shape[0], *ramp.shape)), after]
     return np.concatenate(pieces, axis=1)
@@ -213,7 +215,8 @@ def _box_error(line: Line, rng: np.random.Generator) -> Line:
     paper = _paper(line)
     ink = np.abs(line.astype(np.int16) - paper) > _INK_LEVELS
     ink = ink.any(axis=2) if ink.ndim == 3 else ink
-    rows, columns = np.flatnonzero(ink.any(axis=1)), np.flatnonzero(ink.any(axis=0))
+    rows = np.flatnonzero(ink.any(axis=1))
+    columns = np.flatnonzero(ink.any(axis=0))
     top, bottom = rng.integers(*_BOX_ROWS, 2, endpoint=True).tolist()
     left, right = rng.integers(0, _BOX_COLUMNS, 2, endpoint=True).tolist()
     if not len(rows):
@@ -306,7 +309,8 @@ def _blur(line: Line, rng: np.random.Generator) -> Line:
 
 
 def _brightness(line: Line, rng: np.random.Generator) -> Line:
-    contrast, shift = rng.uniform(0.7, 1.3), rng.uniform(-40, 40)
+    contrast = rng.uniform(0.7, 1.3)
+    shift = rng.uniform(-40, 40)
     return np.asarray(
         cv2.LUT(
             line,
@@ -321,7 +325,8 @@ def _noise(line: Line, rng: np.random.Generator) -> Line:
     """Add gray noise: a window, at a random place, of a field that is computed once."""
     height, width = line.shape[:2]
     field = _noise_field()
-    top, left = rng.integers(_NOISE_H), rng.integers(_NOISE_W)
+    top = rng.integers(_NOISE_H)
+    left = rng.integers(_NOISE_W)
     window = field.take(range(top, top + height), axis=0, mode="wrap").take(
         range(left, left + width), axis=1, mode="wrap"
     )

@@ -123,7 +123,9 @@ class LineBatches:
         geometry: Geometry,
         options: BatchOptions,
     ) -> None:
-        self.stores, self.geometry, self.options = tuple(stores), geometry, options
+        self.stores = tuple(stores)
+        self.geometry = geometry
+        self.options = options
         for store in self.stores:
             store.header.require_charset(charset, str(store.path))
             store.header.require_geometry(geometry, str(store.path))
@@ -203,7 +205,9 @@ class LineBatches:
         rank = self.options.share[0]
         counted = rank < len(together)
         plan = together[rank if counted else 0]
-        lines, counts, widths = plan.lines, plan.counts, plan.widths
+        lines = plan.lines
+        counts = plan.counts
+        widths = plan.widths
         targets, target_lengths = self._targets(lines, counts)
         images = torch.from_numpy(self._pixels(plan, lines, epoch))
         images = images.permute(0, 3, 1, 2)  # (N, C, H, W), channels last
@@ -226,7 +230,8 @@ class LineBatches:
         self, plan: BatchPlan, lines: NDArray[np.int64], epoch: int
     ) -> NDArray[np.uint8]:
         """Return the pixels of a batch (N, H, W, C); `lines` are those of the plan."""
-        width, augment = self._planner.batch_width(plan), self.options.augment
+        width = self._planner.batch_width(plan)
+        augment = self.options.augment
         if augment is None:
             return self._gatherer.gather(lines, width)
         # Drawn by (seed, epoch, batch): neither the threads nor a resumed run change what a sample
@@ -242,7 +247,8 @@ class LineBatches:
         a space between them. `counts` are the lines of each sample.
         """
         labels = self._labels
-        starts, ends = labels.starts[lines], labels.starts[lines + 1]
+        starts = labels.starts[lines]
+        ends = labels.starts[lines + 1]
         # 1 where a space follows: between a line and the next one of its sample.
         followed = np.ones(len(lines), dtype=np.int64)
         followed[np.cumsum(counts) - 1] = 0

@@ -33,18 +33,22 @@ __all__ = ["IMAGE_SUFFIXES", "STDIN", "Document", "crop_box", "read_content", "r
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
 
-# Tags of a TIFF page: reduced images and masks are no pages.
-_NEW_SUBFILE_TYPE, _REDUCED_OR_MASK = 254, 0b101
-_OLD_SUBFILE_TYPE, _OLD_REDUCED = 255, 2
+# Tags of a TIFF page, and their values for reduced images and masks, which are no pages.
+_NEW_SUBFILE_TYPE = 254
+_REDUCED_OR_MASK = 0b101  # bits
+_OLD_SUBFILE_TYPE = 255
+_OLD_REDUCED = 2
 _INTEGER_TYPES = {3: "H", 4: "I"}  # SHORT and LONG
 _SUBFILE_AMONG = 8  # entries are sorted by tag, and these are the smallest
 # A document has many pages: its bytes may be more than those of one page.
 _MINIMUM_CONTENT = 200_000_000
 _MAXIMUM_PIPED = 1 << 30
 # Resolutions that no scanner has are left by programs that know none.
-_MINIMUM_DPI, _MAXIMUM_DPI = 36.0, 4800.0
+_MINIMUM_DPI = 36.0
+_MAXIMUM_DPI = 4800.0
 # Cameras and editors write that of a screen: unlikely for pages that would be larger than A3.
-_SCREEN_DPI, _LARGEST_SCREEN_PAGE_INCHES = 96.1, 17.0
+_SCREEN_DPI = 96.1
+_LARGEST_SCREEN_PAGE_INCHES = 17.0
 
 
 class Document(Sequence[Pixels]):
@@ -67,7 +71,9 @@ class Document(Sequence[Pixels]):
         keep_gray: bool = False,
         content: bytes | None = None,
     ) -> None:
-        self.path, self._limits, self._keep_gray = Path(path), limits or Limits(), keep_gray
+        self.path = Path(path)
+        self._limits = limits or Limits()
+        self._keep_gray = keep_gray
         if content is None:
             content = read_content(self.path, self._limits)
         self._bytes = content

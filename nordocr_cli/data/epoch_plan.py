@@ -75,8 +75,12 @@ class EpochPlanner:
         geometry: Geometry,
         options: BatchOptions,
     ) -> None:
-        self.widths, self.members, self.first = widths, members, first
-        self.labels, self.geometry, self.options = labels, geometry, options
+        self.widths = widths
+        self.members = members
+        self.first = first
+        self.labels = labels
+        self.geometry = geometry
+        self.options = options
         self._planned: tuple[int, list[list[BatchPlan]]] | None = None
 
     def steps(self, epoch: int) -> list[list[BatchPlan]]:
@@ -114,7 +118,8 @@ class EpochPlanner:
         jitter: float,
         rng: np.random.Generator,
     ) -> list[BatchPlan]:
-        options, geometry = self.options, self.geometry
+        options = self.options
+        geometry = self.geometry
         widths = samples.widths[order]
         plans: list[BatchPlan] = []
         start = 0
@@ -142,7 +147,8 @@ class EpochPlanner:
         """Return the lines of an epoch. With ratios, each store is passed through again and again,
         every time in another order.
         """
-        ratios, members = self.options.ratios, self.members
+        ratios = self.options.ratios
+        members = self.members
         if ratios is None:
             return members
         stores = [
@@ -181,7 +187,8 @@ class EpochPlanner:
         )
 
     def _draw_extra_padding(self, rng: np.random.Generator) -> int:
-        augment, step = self.options.augment, self.geometry.width_multiple
+        augment = self.options.augment
+        step = self.geometry.width_multiple
         if augment is None or rng.random() >= augment.pad_right:
             return 0
         if augment.max_pad_right_px < step:

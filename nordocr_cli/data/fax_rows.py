@@ -28,7 +28,11 @@ from PIL.TiffImagePlugin import TiffImageFile
 from nordocr_cli.current_file import current_file
 from nordocr_cli.errors import DamagedImageWarning
 
-_COMPRESSION, _OFFSETS, _ROWS_A_STRIP, _BYTE_COUNTS = 259, 273, 278, 279  # TIFF tags
+# TIFF tags
+_COMPRESSION = 259
+_OFFSETS = 273
+_ROWS_A_STRIP = 278
+_BYTE_COUNTS = 279
 # Values of _COMPRESSION for CCITT codes, and how many zero bytes in a row are none of their codes:
 # fax machines fill the time of a row of group 3 with up to 72.
 _ZEROS = {2: 32, 3: 256, 4: 32, 32771: 32}
@@ -41,7 +45,8 @@ _LARGEST_SHARE = 0.5
 _CODE_MAY_END_HERE = 0x18
 # Group 3 has this code between rows, which the decoder looks for; it reads the same from either end
 # of a byte.
-_GROUP_3, _END_OF_ROW = 3, b"\x00\x18"
+_GROUP_3 = 3
+_END_OF_ROW = b"\x00\x18"
 
 
 def is_fax_coded(tags: Mapping[int, Any]) -> bool:

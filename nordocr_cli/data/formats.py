@@ -133,14 +133,16 @@ def parse_source(text: str, columns: Columns = NO_COLUMNS) -> SourceSpec:
     Raises UsageError when nothing is there, or its name is not UTF-8.
     """
     require_utf8(Path(text))
-    name, rest = "", text
+    name = ""
+    rest = text
     named = re.fullmatch(r"([\w.-]+)=(.+)", text)
     if named and not Path(text).exists():
         name, rest = named.groups()
     if Path(rest).exists():
         return SourceSpec(Path(rest), None, name, columns)
     for colon in reversed([match.start() for match in re.finditer(":", rest)]):
-        path, root = Path(rest[:colon]), Path(rest[colon + 1 :])
+        path = Path(rest[:colon])
+        root = Path(rest[colon + 1 :])
         if path.exists():
             return SourceSpec(path, _find_root(path, root), name, columns)
     require_regular_or_folder(Path(rest))
@@ -196,7 +198,8 @@ def open_source(spec: SourceSpec | Path, progress: Progress = SILENT) -> Source:
 
 
 def _open_file(spec: SourceSpec, progress: Progress) -> Source:
-    path, suffix = spec.path, spec.path.suffix.lower()
+    path = spec.path
+    suffix = spec.path.suffix.lower()
     if suffix == ".mdb":
         raise UsageError(f"{path}: give the folder of an LMDB, {path.parent}")
     if suffix in ARCHIVE_SUFFIXES:
@@ -321,7 +324,9 @@ def _sources_below(spec: SourceSpec, progress: Progress, depth: int) -> list[Sou
 
 def _source_in(spec: SourceSpec, progress: Progress) -> Source | None:
     """The first kind of source that a folder itself holds, with a warning that names the others."""
-    path, root, columns = spec.path, spec.root, spec.columns
+    path = spec.path
+    root = spec.root
+    columns = spec.columns
     if (path / "data.mdb").is_file():
         from nordocr_cli.data.lmdb_source import LmdbSource
 
@@ -481,7 +486,8 @@ class JoinedSource:
     kind = "folders"
 
     def __init__(self, path: Path, sources: Sequence[Source]) -> None:
-        self.path, self._sources = path, tuple(sources)
+        self.path = path
+        self._sources = tuple(sources)
 
     @property
     def files(self) -> Sequence[Path]:

@@ -31,7 +31,9 @@ class PixelGatherer:
     def __init__(
         self, stores: Sequence[LineStore], first: Indices, geometry: Geometry
     ) -> None:
-        self.stores, self.first, self.geometry = tuple(stores), first, geometry
+        self.stores = tuple(stores)
+        self.first = first
+        self.geometry = geometry
         self._first_of_store: list[int] = first.tolist()
         self._buffers = Buffers()
         self._mapped: dict[Path, Tensor] = {}
@@ -76,7 +78,8 @@ class PixelGatherer:
         parts = [
             source[:, :own] for source, own in zip(flat, line_widths.tolist(), strict=True)
         ]
-        gaps, samples = plan.gaps.tolist(), plan.samples
+        gaps = plan.gaps.tolist()
+        samples = plan.samples
         shape = (len(plan.numbers), self.geometry.height, width, channels)
         images = self._buffers.take(shape)
         at = 0

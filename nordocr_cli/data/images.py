@@ -114,7 +114,8 @@ class ImageFinder:
     """
 
     def __init__(self, root: Path, names: Callable[[], Iterable[str]]) -> None:
-        self.root, self._names = root, names
+        self.root = root
+        self._names = names
         self._rule: tuple[int, Path] | None = None
         self._is_searched = False
 

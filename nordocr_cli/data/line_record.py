@@ -105,7 +105,9 @@ def encode_png(image: Pixels) -> bytes:
 
 
 def _is_gray(image: Pixels) -> bool:
-    red, green, blue = image[..., 0], image[..., 1], image[..., 2]
+    red = image[..., 0]
+    green = image[..., 1]
+    blue = image[..., 2]
     if not np.array_equal(
         red[0], green[0]
     ):  # most colour images already have colour in their first row
@@ -128,7 +130,8 @@ def decode_netpbm(record: bytes) -> Pixels:
     header = _NETPBM.match(record)
     if header is None:
         raise ValueError("no PPM or PGM header")
-    width, height = int(header[2]), int(header[3])
+    width = int(header[2])
+    height = int(header[3])
     shape = (height, width) if header[1] == b"5" else (height, width, 3)
     return np.frombuffer(record, dtype=np.uint8, offset=header.end()).reshape(shape)
 

@@ -89,7 +89,8 @@ class LmdbReader(AbstractContextManager["LmdbReader"]):
 
         self.require_open()
         assert self._environment is not None
-        addresses, lengths = array("q"), array("q")
+        addresses = array("q")
+        lengths = array("q")
         try:
             with self._environment.begin(buffers=True) as transaction:
                 for key in keys:
@@ -105,13 +106,12 @@ class LmdbReader(AbstractContextManager["LmdbReader"]):
                     lengths.append(len(value))
         except lmdb.Error as error:
             raise DataError(f"{self.path}: damaged: {error}") from error
-        starts, sizes = (
-            np.frombuffer(addresses, dtype=np.int64),
-            np.frombuffer(lengths, dtype=np.int64),
-        )
+        starts = np.frombuffer(addresses, dtype=np.int64)
+        sizes = np.frombuffer(lengths, dtype=np.int64)
         if not len(starts):
             return np.empty(0, np.uint8), starts, sizes
-        first, end = int(starts.min()), int((starts + sizes).max())
+        first = int(starts.min())
+        end = int((starts + sizes).max())
         return np.asarray(_Mapped(self, first, end - first)), starts - first, sizes
 
     def require_open(self) -> None:

@@ -25,11 +25,17 @@ from typing import NamedTuple
 from nordocr_cli.errors import DataError, UsageError
 
 _ORDER = "<" if sys.byteorder == "little" else ">"
-_META_BYTES, _MAGIC, _VERSION = 152, 0xBEEFC0DE, 1
-_PAGE_HEADER, _NODE_HEADER = 16, 8
-_BRANCH, _LEAF = 1, 2  # flags of a page
-# flags of a node: the value has pages of its own; several values of one key
-_BIG, _DUPLICATES = 1, 4
+_META_BYTES = 152
+_MAGIC = 0xBEEFC0DE
+_VERSION = 1
+_PAGE_HEADER = 16
+_NODE_HEADER = 8
+# Flags of a page.
+_BRANCH = 1
+_LEAF = 2
+# Flags of a node.
+_BIG = 1  # the value has pages of its own
+_DUPLICATES = 4  # one key has several values
 _NO_PAGE = 2**64 - 1
 _MAXIMUM_DEPTH = 32
 _AGAIN = "copy it again, or make it again with `nordocr prep`"
@@ -124,11 +130,13 @@ def _problem_in_tree(mapped: mmap.mmap, meta: _Meta) -> str | None:
     """
     if meta.page_bytes < 256 or meta.page_bytes & (meta.page_bytes - 1) or meta.flags:
         return "its meta page is damaged, or it is of a kind that prep does not read"
-    end, size = meta.pages * meta.page_bytes, meta.page_bytes
+    end = meta.pages * meta.page_bytes
+    size = meta.page_bytes
     header, node_header, page_number = (
         struct.Struct(_ORDER + form) for form in ("QHHHH", "HHHH", "Q")
     )
-    waiting, seen = ([] if meta.root == _NO_PAGE else [(meta.root, 1)]), set[int]()
+    waiting = [] if meta.root == _NO_PAGE else [(meta.root, 1)]
+    seen = set[int]()
     while waiting:
         number, depth = waiting.pop()
         if not 1 < number < meta.pages or number in seen or depth > _MAXIMUM_DEPTH:

@@ -110,7 +110,8 @@ class ManifestLines(AbstractContextManager["ManifestLines"]):
         """Return the row of line `index`; `extra` says where the geometry squashes it, as in a line
         store.
         """
-        row, ratio = self._rows[index], self._squash_ratios[index]
+        row = self._rows[index]
+        ratio = self._squash_ratios[index]
         if ratio <= 1.0:
             return row
         return replace(row, extra={**row.extra, "squash_ratio": ratio * squash_ratio(row)})

@@ -26,7 +26,8 @@ class ManifestSource:
         root: Path | None = None,
         columns: Columns = NO_COLUMNS,
     ) -> None:
-        self.path, self.kind = path, kind
+        self.path = path
+        self.kind = kind
         self.root = root or path.parent
         self._columns = columns
         self._pages = shared_page_images()

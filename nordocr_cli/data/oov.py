@@ -51,7 +51,8 @@ def read_mapping(path: Path, charset: Charset) -> dict[str, str]:
     """
     mapping: dict[str, str] = {}
     for where, left, right in _pairs(path):
-        character, replacement = to_nfc(left), to_nfc(right)
+        character = to_nfc(left)
+        replacement = to_nfc(right)
         _require_mapping(character, replacement, charset, where)
         mapping[character] = replacement
     if not mapping:

@@ -108,7 +108,9 @@ class LayoutSource:
     def __init__(
         self, path: Path, layouts: Sequence[Path], root: Path | None = None
     ) -> None:
-        self.path, self.layouts, self.root = path, tuple(layouts), root
+        self.path = path
+        self.layouts = tuple(layouts)
+        self.root = root
         self._images = shared_page_images()
 
     @property

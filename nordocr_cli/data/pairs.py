@@ -32,7 +32,8 @@ class PairSource:
     kind = "pairs"
 
     def __init__(self, path: Path, texts: Sequence[Path], root: Path | None = None) -> None:
-        self.path, self.texts = path, tuple(texts)
+        self.path = path
+        self.texts = tuple(texts)
         self.root = root or (path if path.is_dir() else path.parent)
 
     @property

@@ -31,7 +31,8 @@ _THUMBNAIL = 8
 # Scanners store text, its colour and the paper as layers, of which one or two are as large as the
 # page; an album may show a dozen photographs of 12 megapixels. A smaller image may be a logo that a
 # page shows a hundred times, of which PDFium keeps one copy.
-_FULL_IMAGES, _LARGE_IMAGE = 4, 4_000_000
+_FULL_IMAGES = 4
+_LARGE_IMAGE = 4_000_000
 _TO_RGB = {1: cv2.COLOR_GRAY2RGB, 3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGB}
 
 
@@ -48,7 +49,8 @@ class PdfPages:
     """
 
     def __init__(self, content: bytes, path: Path, limits: Limits | None = None) -> None:
-        self._path, self._limits = path, limits or Limits()
+        self._path = path
+        self._limits = limits or Limits()
         require_plain_images(content, str(path), self._limits)
         self._pdfium = PdfiumProcess(content, str(path), self._limits)
         self.count = self._pdfium.page_count
@@ -121,7 +123,9 @@ class PdfPages:
     def _bitmap(self, where: str, **request: Any) -> Pixels:
         """The pixels that PDFium answers a request with, as RGB."""
         form, content = self._pdfium.ask(where, **request)
-        height, width, channels = form["height"], form["width"], form["channels"]
+        height = form["height"]
+        width = form["width"]
+        channels = form["channels"]
         rows = np.frombuffer(content, np.uint8).reshape(height, form["stride"])
         pixels = rows[:, : width * channels].reshape(height, width, channels)
         return np.asarray(cv2.cvtColor(pixels, _TO_RGB[channels]), dtype=np.uint8)

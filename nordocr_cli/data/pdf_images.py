@@ -41,6 +41,7 @@ def _mask_sizes(content: bytes) -> Iterator[tuple[int, int]]:
         head = content[found.end() : found.end() + _DICTIONARY_BYTES].partition(b"stream")[
             0
         ]
-        height, width = _HEIGHT.search(head), _WIDTH.search(head)
+        height = _HEIGHT.search(head)
+        width = _WIDTH.search(head)
         if height and width:
             yield int(height[1]), int(width[1])

@@ -49,7 +49,8 @@ def main() -> None:
     """Answer the requests on standard input until it ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the process that asked
     _end_with_the_other_process()
-    requests, answers = sys.stdin.buffer, sys.stdout.buffer
+    requests = sys.stdin.buffer
+    answers = sys.stdout.buffer
     document: _OpenDocument | None = None
     for line in iter(requests.readline, b""):
         request = json.loads(line)
@@ -158,7 +159,8 @@ class _OpenDocument:
         if self._page is None or index != self._page_index:
             if self._page is not None:
                 self._page.close()
-            self._page, self._largest_pixels = None, 0
+            self._page = None
+            self._largest_pixels = 0
             _limit("RLIMIT_DATA", self._parsing_bytes)
             self._page = self._document[index]
             self._page_index = index

@@ -39,11 +39,14 @@ class PdfiumProcess:
     """
 
     def __init__(self, content: bytes, where: str, limits: Limits) -> None:
-        self._content, self._where, self._limits = content, where, limits
+        self._content = content
+        self._where = where
+        self._limits = limits
         self._lock = threading.Lock()
         self._refusal = ""
         self._large_pages = 0
-        self._page, self._is_swollen = -1, False
+        self._page = -1
+        self._is_swollen = False
         self._begin()
 
     def ask(self, where: str, **request: Any) -> tuple[dict[str, Any], bytes]:
@@ -103,7 +106,8 @@ class PdfiumProcess:
             raise
         if answer is None:
             raise self._ended(where)
-        self._has_answered, self._is_swollen = True, answer["is_swollen"]
+        self._has_answered = True
+        self._is_swollen = answer["is_swollen"]
         if "bug" in answer:
             raise RuntimeError(f"{where}: PDFium's process failed:\n{answer['bug']}")
         if "refused" in answer:
@@ -115,7 +119,8 @@ class PdfiumProcess:
     ) -> tuple[dict[str, Any] | None, bytes]:
         """Send a request; return the answer and its pixels, None where the process has ended."""
         assert self._process is not None
-        requests, answers = self._process.stdin, self._process.stdout
+        requests = self._process.stdin
+        answers = self._process.stdout
         assert requests is not None
         assert answers is not None
         with suppress(BrokenPipeError):  # it has ended: there is no answer either
@@ -135,7 +140,8 @@ class PdfiumProcess:
         """End the process; the next request gets another one."""
         if self._process is not None:
             _end(self._process, self._owner)
-        self._process, self._is_swollen = None, False
+        self._process = None
+        self._is_swollen = False
 
     def _refused(self, where: str, kind: str, message: str) -> DataError:
         if kind == "damaged" and "password" in message.lower():

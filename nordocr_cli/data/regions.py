@@ -70,7 +70,8 @@ def _layout(entries: list[Entry]) -> Layout:
     pages: dict[int, list[Region]] = {}
     language = ""
     for entry in entries:
-        place, row = entry.place, entry.row
+        place = entry.place
+        row = entry.row
         assert place is not None
         assert row is not None
         language = language or row.language

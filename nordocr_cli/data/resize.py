@@ -38,7 +38,9 @@ _LOOK_BYTES = 64
 _JPEG_LIMITS = {"scans": 200, "parts of EXIF data": 200, "segments": 10_000}
 # The next marker in compressed data, where FF 00 is a byte and FF D0 to FF D7 are restarts.
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
-_END_OF_IMAGE, _START_OF_SCAN, _APP1 = 0xD9, 0xDA, 0xE1
+_END_OF_IMAGE = 0xD9
+_START_OF_SCAN = 0xDA
+_APP1 = 0xE1
 _WITHOUT_LENGTH = (0x01, 0xD8)
 _LOOKS = {
     b"version https://git-lfs": "a pointer of Git LFS; `git lfs pull` fetches the image",
@@ -56,16 +58,20 @@ _LOOKS = {
 # Pillow has one limit for all images; ours are checked from the header, before decoding.
 Image.MAX_IMAGE_PIXELS = None
 
-_HALF_VISIBLE, _BRIGHT = 127, 170  # of 255: alpha, and what is hardly seen on white
+_HALF_VISIBLE = 127  # alpha, of 255
+_BRIGHT = 170  # a level, of 255, that is hardly seen on white
 _EXIF_ORIENTATION = 0x0112
 _TRANSPARENT_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
 # What is converted at a time.
 _BAND_PIXELS = 1 << 20
-_PHOTOMETRIC, _MIN_IS_WHITE = (
-    262,
-    0,
-)  # TIFF tag and its value for bilevel and gray paper at 0
-_BITS_A_SAMPLE, _SAMPLES, _PLANES, _SAMPLE_FORMAT = 258, 277, 284, 339  # TIFF tags
+# A TIFF tag, and its value for bilevel and gray pages whose paper is 0.
+_PHOTOMETRIC = 262
+_MIN_IS_WHITE = 0
+# Other TIFF tags.
+_BITS_A_SAMPLE = 258
+_SAMPLES = 277
+_PLANES = 284
+_SAMPLE_FORMAT = 339
 _SEPARATE_PLANES = 2  # value of _PLANES
 _SIGNED = 2  # value of _SAMPLE_FORMAT
 _SAMPLE_KINDS = {_SIGNED: "signed integer", 3: "floating-point", 5: "complex", 6: "complex"}
@@ -378,7 +384,8 @@ def _plain_size(data: bytes) -> tuple[int, int] | None:
 
 
 def _plain_png(data: bytes) -> tuple[int, int] | None:
-    size, at = None, 8
+    size = None
+    at = 8
     while at < len(data):
         length, kind = struct.unpack_from(">I4s", data, at)
         end = at + 12 + length
@@ -406,7 +413,8 @@ def _plain_png(data: bytes) -> tuple[int, int] | None:
 def _plain_jpeg(data: bytes) -> tuple[int, int] | None:
     if data[-2:] != b"\xff\xd9":
         return None
-    size, at = None, 2
+    size = None
+    at = 2
     while True:
         mark, kind, length = struct.unpack_from(">BBH", data, at)
         if mark != 0xFF:
@@ -579,7 +587,8 @@ def _rgb_of_transparent(image: Image.Image) -> Pixels:
     """Lay a transparent image on white, or on black where its visible pixels are so bright that
     nothing could be seen on white.
     """
-    visible, darkest = 0, 255
+    visible = 0
+    darkest = 255
     for band in _bands(image):
         pixels = np.asarray(band.convert("RGBA"))  # (h, w, 4)
         colours = pixels[pixels[:, :, 3] > _HALF_VISIBLE][:, :3]
@@ -604,7 +613,8 @@ def _gray_of_wide(image: Image.Image, is_inverted: bool) -> Pixels:
     What value is white is not in the file: it is the smallest of the usual ones that holds all
     pixels, as paper is bright. Raises UnsupportedPixelsError where there is none.
     """
-    lowest, highest = np.inf, -np.inf
+    lowest = np.inf
+    highest = -np.inf
     for band in _bands(image):
         values = np.asarray(band, dtype=np.float64)
         # Unlike min() these let NaN through, which is refused below.
@@ -655,7 +665,8 @@ def resize_line(crop: Pixels, geometry: Geometry) -> Pixels:
     if crop.ndim == 2 and geometry.resampler in ("corner-bilinear", "cubic"):
         return resize_line(np.repeat(crop[:, :, None], 3, axis=2), geometry)[:, :, 0]
     height, width = crop.shape[:2]
-    new_height, new_width = geometry.height, geometry.line_width(height, width)
+    new_height = geometry.height
+    new_width = geometry.line_width(height, width)
     natural_width = geometry.natural_width(height, width)
     if natural_width > new_width:
         if geometry.over_width == "auto":
@@ -686,13 +697,14 @@ def _corner_bilinear(crop: Pixels, new_height: int, new_width: int) -> Pixels:
     no antialias, float64.
     """
     height, width = crop.shape[:2]
-    y, x = (
-        np.arange(new_height) * (height / new_height),
-        np.arange(new_width) * (width / new_width),
-    )
-    top, left = np.minimum(y.astype(int), height - 1), np.minimum(x.astype(int), width - 1)
-    bottom, right = np.minimum(top + 1, height - 1), np.minimum(left + 1, width - 1)
-    dy, dx = (y - top)[:, None, None], (x - left)[None, :, None]
+    y = np.arange(new_height) * (height / new_height)
+    x = np.arange(new_width) * (width / new_width)
+    top = np.minimum(y.astype(int), height - 1)
+    left = np.minimum(x.astype(int), width - 1)
+    bottom = np.minimum(top + 1, height - 1)
+    right = np.minimum(left + 1, width - 1)
+    dy = (y - top)[:, None, None]
+    dx = (x - left)[None, :, None]
     upper = crop[top].astype(np.float64)  # (new_height, w, 3)
     rows = upper + (crop[bottom] - upper) * dy  # (new_height, w, 3)
     blended = (

@@ -149,7 +149,8 @@ def choose_folds(lines_of: Mapping[str, int], folds: int, seed: int) -> dict[str
             f"the lines come from {len(lines_of)} documents, which cannot be dealt into {folds}"
             " folds"
         )
-    filled, part_of = [0] * folds, {}
+    filled = [0] * folds
+    part_of = {}
     # The large ones first: a small one can still even out what they left uneven.
     for document in sorted(
         _shuffled(lines_of, seed), key=lambda document: -lines_of[document]

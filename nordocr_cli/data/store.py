@@ -53,7 +53,8 @@ from nordocr_cli.geometry import Geometry
 from nordocr_cli.pixels import Pixels
 from nordocr_cli.records import LineRow
 
-_PRINTS_KEY, _LEFT_OUT_KEY = "nordocr-prints", "nordocr-left-out"
+_PRINTS_KEY = "nordocr-prints"
+_LEFT_OUT_KEY = "nordocr-left-out"
 _MAX_LEFT_OUT_BYTES = 1 << 30
 _FIRST_MAP_BYTES = 16 << 20
 _LINES_PER_TRANSACTION = 100  # lines that are not committed yet stay in the cache
@@ -82,7 +83,8 @@ class LineStoreWriter(AbstractContextManager["LineStoreWriter"]):
         folder: Path | None = None,
     ) -> None:
         self.path = Path(path)
-        self.geometry, self.charset = geometry, charset
+        self.geometry = geometry
+        self.charset = charset
         self.made: dict[str, Any] = dict(made or {})
         self.counts: dict[str, int] = {}
         self.header: StoreHeader | None = None

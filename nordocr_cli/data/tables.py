@@ -52,7 +52,9 @@ class TableSource:
     def __init__(
         self, path: Path, tables: Sequence[Path], columns: Columns = NO_COLUMNS
     ) -> None:
-        self.path, self.tables, self._columns = path, tuple(tables), columns
+        self.path = path
+        self.tables = tuple(tables)
+        self._columns = columns
         self._lock = threading.Lock()
         self._batches = lru_cache(maxsize=_KEPT_BATCHES)(self._load_batch)
         self._pages = lru_cache(maxsize=_KEPT_PAGES)(self._load_page)

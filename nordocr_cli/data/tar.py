@@ -61,10 +61,13 @@ class _HeaderReader:
     """A file for `tarfile`, which limits how much is read of headers while `remaining` is set."""
 
     def __init__(self, content: IO[bytes], archive: Path) -> None:
-        self._content, self._archive = content, archive
+        self._content = content
+        self._archive = archive
         self.remaining: int | None = _MAXIMUM_HEADER_BYTES
         self.last_block = b""
-        self.seek, self.tell, self.close = content.seek, content.tell, content.close
+        self.seek = content.seek
+        self.tell = content.tell
+        self.close = content.close
 
     def read(self, size: int = -1) -> bytes:
         """Return the next `size` bytes. Raises DataError for too many bytes of headers."""

@@ -39,7 +39,8 @@ class Labels:
         joinable = np.zeros(len(lines), dtype=bool)
         if self.space is None:
             return joinable
-        starts, ends = self.starts[lines], self.starts[lines + 1]
+        starts = self.starts[lines]
+        ends = self.starts[lines + 1]
         filled = ends > starts
         first = self.classes[starts[filled]]
         last = self.classes[ends[filled] - 1]

@@ -19,7 +19,9 @@ from nordocr_cli.pixels import Pixels
 
 # Rows are measured on a copy of at most this height, in pixels: enough to see a band.
 _MEASURED_HEIGHT = 48
-_MINIMUM_HEIGHT, _MINIMUM_WIDTH = 12, 8  # px; smaller crops are left alone
+# Smaller crops, in pixels, are left alone.
+_MINIMUM_HEIGHT = 12
+_MINIMUM_WIDTH = 8
 
 # Slopes are rises per pixel of width; 0.06 is 3.4 degrees.
 _MAXIMUM_SLOPE = 0.06
@@ -30,7 +32,9 @@ _SLOPED_FROM = 4  # width over height: a shorter crop shows no slope
 _NOISE = 0.5  # of the mean difference between neighbours: taken for paper
 _BAND = 0.45  # of the strongest row: rows above it belong to the band
 _QUIET = 0.25  # of the strongest row: a cut may lie in rows below it
-_SMALLEST_BAND, _LARGEST_BAND = 0.12, 0.6  # of the crop's height
+# The height of the band, as a share of the crop's.
+_SMALLEST_BAND = 0.12
+_LARGEST_BAND = 0.6
 _VALLEY = 0.6  # of the strongest row: the gap to a neighbour's line whose letters touch
 _BEYOND = 1.3  # times the valley: how strong the neighbour behind it is
 _GAP_DARKNESS = 0.4  # of the band's darkest row: a cut may lie in rows below it
@@ -190,7 +194,8 @@ def _cut(rows: NDArray[np.float32], dark: NDArray[np.float32]) -> tuple[int, int
         return None
 
     weak = np.flatnonzero(rows < _BAND * strongest)
-    weak_above, weak_below = weak[weak < peak], weak[weak > peak]
+    weak_above = weak[weak < peak]
+    weak_below = weak[weak > peak]
     top = int(weak_above[-1]) + 1 if len(weak_above) else 0
     bottom = int(weak_below[0]) if len(weak_below) else height
     band = bottom - top
@@ -224,7 +229,8 @@ def _gap(
     The quiet row closest to `preferred` is taken. Where letters touch those of a neighbouring line,
     no row is quiet: then the weakest row is taken, if the neighbour's line is seen behind it.
     """
-    low, high = round(nearest), round(farthest)
+    low = round(nearest)
+    high = round(farthest)
     reach = rows[low : high + 1]
     if not len(reach):
         return None

@@ -40,12 +40,10 @@ class Readings(Sequence[Recognition]):
         the output, None when it holds probabilities.
         """
         self.texts = texts
-        self._classes, self._peaks, self._logits, self._temperature = (
-            classes,
-            peaks,
-            logits,
-            temperature,
-        )
+        self._classes = classes
+        self._peaks = peaks
+        self._logits = logits
+        self._temperature = temperature
 
     @cached_property
     def confidences(self) -> list[float]:
@@ -113,7 +111,8 @@ class Readings(Sequence[Recognition]):
     def __getitem__(self, index: int | slice) -> Recognition | list[Recognition]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        text, confidence = self.texts[index], self.confidences[index]
+        text = self.texts[index]
+        confidence = self.confidences[index]
         first = self._bounds[index if index >= 0 else len(self) + index]
         inside = slice(first, first + len(text))
         confidences, spans = self._details

@@ -50,7 +50,8 @@ class LanguageModel:
     def __init__(
         self, ngrams: CharacterNgrams, charset: Charset, weight: float = WEIGHT
     ) -> None:
-        self._ngrams, self._weight = ngrams, weight
+        self._ngrams = ngrams
+        self._weight = weight
         self._numbers = [LINE_END, *(ngrams.number_of(c) for c in charset.characters)]
         # the letter without its mark, of each class that has one: å, a
         self._unmarked = _unmarked_letters(charset)
@@ -182,7 +183,9 @@ class PrefixLanguage:
         words: frozenset[str] = frozenset(),
         weight: float = WEIGHT,
     ) -> None:
-        self._charset, self._words, self._weight = charset, words, weight
+        self._charset = charset
+        self._words = words
+        self._weight = weight
         self._model = LanguageModel(ngrams, charset, weight) if ngrams else None
         self._by_context: dict[int, NDArray[np.float64]] = {}
         # (C,)

@@ -333,7 +333,8 @@ def _as_levels(counted: Sequence[NgramCounts], alphabet: int) -> list[Level]:
             )
         unused = np.zeros(len(keys), dtype=np.uint8)
         levels.append(Level(keys, _steps(probability, _STEPS_PER_NAT), unused))
-        shorter_keys, shorter = keys, probability
+        shorter_keys = keys
+        shorter = probability
     return levels
 
 

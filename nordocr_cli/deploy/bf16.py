@@ -16,7 +16,8 @@ def fp32_twin(model: "onnx.ModelProto") -> "onnx.ModelProto":
 
     twin = onnx.ModelProto()
     twin.CopyFrom(model)
-    bf16, fp32 = onnx.TensorProto.BFLOAT16, onnx.TensorProto.FLOAT
+    bf16 = onnx.TensorProto.BFLOAT16
+    fp32 = onnx.TensorProto.FLOAT
     tensors = list(twin.graph.initializer)
     for node in twin.graph.node:
         for attribute in node.attribute:

@@ -250,7 +250,8 @@ def _preset_of(
         for each in known
         if isinstance(each.value, _Computed)
     )
-    name, line = draft.name, draft.line
+    name = draft.name
+    line = draft.line
     if known and known[0].line and named.count(name) > 1:
         line = known[0].line
         name = f"{name or 'line'}:{line}"
@@ -264,14 +265,16 @@ def _with_base(
     does not declare ("" when it declares all of them).
     """
     values = {setting.key: setting for setting in draft.settings}
-    below, base = draft, draft.base
+    below = draft
+    base = draft.base
     for _ in range(_MAX_BASES):
         following = by_name.get(base)
         if following is None or following is below:
             break
         for setting in following.settings:
             values.setdefault(setting.key, setting)
-        below, base = following, following.base
+        below = following
+        base = following.base
     if base == "default" and base not in by_name and values:
         for key, value in DEFAULTS.items():
             values.setdefault(key, ConsumerSetting(key, value))
@@ -284,7 +287,8 @@ class _Presets:
     """A single pass over the tokens of a config.rs."""
 
     def __init__(self, tokens: Sequence[Token], constants: Sequence[Constant]) -> None:
-        self.tokens, self.constants = tokens, constants
+        self.tokens = tokens
+        self.constants = constants
         self.blocks = [_Block("", 1)]
         self.brackets: list[str] = ["{"]
         self.drafts: list[_Draft] = []
@@ -314,7 +318,8 @@ class _Presets:
 
     def _block(self, opening: int) -> _Block:
         """Return the block that the `{` at `opening` opens, from the tokens before it."""
-        header, line = self.tokens[self.header : opening], self.tokens[opening].line
+        header = self.tokens[self.header : opening]
+        line = self.tokens[opening].line
         words = [token.text for token in header if token.kind != "lifetime"]
         if {"struct", "enum", "trait", "union"} & set(words):
             return _Block("", line, declares=True)
@@ -348,7 +353,8 @@ class _Presets:
 
     def _read(self, index: int) -> None:
         """Read the setting or the base preset that begins at `index`, if there is one."""
-        token, rest = self.tokens[index], self.tokens[index + 1 : index + 4]
+        token = self.tokens[index]
+        rest = self.tokens[index + 1 : index + 4]
         if token.is_sign(".") and rest and rest[0].is_sign("."):
             self._base(self._value(index + 2), updates=True)
         elif token.text == "let" and token.kind == "ident":
@@ -372,7 +378,8 @@ class _Presets:
         """Whether the token is a local variable that only begins like a key: `recognize_ms`. A
         field of a struct literal is followed by a colon.
         """
-        token, following = self.tokens[index], self.tokens[index + 1 : index + 2]
+        token = self.tokens[index]
+        following = self.tokens[index + 1 : index + 2]
         if token.text not in self.variables or token.text in CONFIG_KEYS:
             return False
         is_declared = index > 0 and self.tokens[index - 1].text in ("let", "mut")
@@ -383,7 +390,8 @@ class _Presets:
         """Whether the token is a field that has the value of a variable with its name."""
         if not (0 < index < len(self.tokens) - 1 and _is_key(self.tokens[index])):
             return False
-        before, after = self.tokens[index - 1], self.tokens[index + 1]
+        before = self.tokens[index - 1]
+        after = self.tokens[index + 1]
         return before.is_sign("{", ",") and after.is_sign(",", "}")
 
     def _is_call(self, index: int) -> bool:
@@ -409,7 +417,8 @@ class _Presets:
 
     def _value(self, start: int) -> Sequence[Token]:
         """Return the tokens up to the end of a field or statement."""
-        depth, end = 0, start
+        depth = 0
+        end = start
         while end < len(self.tokens):
             token = self.tokens[end]
             if depth == 0 and token.is_sign(",", ";", "}", ")", "]"):
@@ -462,7 +471,8 @@ class _Presets:
             path.append(token.text)
         if path and path[-1] != ":":
             draft = self._draft()
-            draft.base, draft.updates = path[-1], updates
+            draft.base = path[-1]
+            draft.updates = updates
 
     def _setting(self, token: Token, tokens: Sequence[Token], receiver: str = "") -> None:
         """Add the setting of a key; `tokens` are its value, or its type and its value. `receiver`

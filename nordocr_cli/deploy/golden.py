@@ -124,7 +124,8 @@ def _drawn(index: int) -> tuple[str, Pixels]:
     text = f"{_DRAWN_TEXTS[index % len(_DRAWN_TEXTS)]} {index}" * (24 if index == 1 else 1)
     scale = height / 40
     (width, _), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
-    paper, ink = (250 - index % 20, 255, 245), (20, 20, 60)
+    paper = (250 - index % 20, 255, 245)
+    ink = (20, 20, 60)
     crop = np.full((height, 3 if index == 0 else width + 9, 3), paper, dtype=np.uint8)
     cv2.putText(
         crop,
@@ -163,7 +164,8 @@ def write_golden(
             raw = np.ascontiguousarray(crop).tobytes()
             (temporary / f"{number:03d}.rgb").write_bytes(raw)
 
-        written, max_logit = [], 0.0
+        written = []
+        max_logit = 0.0
         for name, members in cases.items():
             lines = [resize_line(crops[number][1], geometry) for number in members]
             images, widths = pad_batch(lines, geometry)
@@ -239,11 +241,9 @@ def check_golden(folder: Path, onnx: Path, *, name: str | None = None) -> int:
 def _check_case(
     folder: Path, case: Mapping[str, Any], contract: Contract, session: Any, where: str
 ) -> None:
-    geometry, pixels, logits = (
-        contract.geometry,
-        _read_tensor(folder, case["input"]),
-        _read_tensor(folder, case["logits"]),
-    )
+    geometry = contract.geometry
+    pixels = _read_tensor(folder, case["input"])
+    logits = _read_tensor(folder, case["logits"])
     crops = [read_image(folder / line["crop"]) for line in case["lines"]]
     images, widths = pad_batch([resize_line(crop, geometry) for crop in crops], geometry)
     if not np.array_equal(network_input(images, geometry, contract.input_type), pixels):

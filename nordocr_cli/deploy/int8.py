@@ -73,7 +73,8 @@ def quantize(
         warnings.catch_warnings(),
         _random_file_names(),
     ):
-        source, target = Path(folder) / "fp32.onnx", Path(folder) / "int8.onnx"
+        source = Path(folder) / "fp32.onnx"
+        target = Path(folder) / "int8.onnx"
         onnx.save(model, source)
         warnings.simplefilter("ignore")
         logging.disable(

@@ -93,7 +93,8 @@ def _measure(
     )
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    minimum, maximum = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0.0)
+    minimum = dict.fromkeys(names, 0.0)
+    maximum = dict.fromkeys(names, 0.0)
     try:
         session = onnxruntime.InferenceSession(
             watched.SerializeToString(), options, providers=["CPUExecutionProvider"]

@@ -41,7 +41,8 @@ if TYPE_CHECKING:
     import onnx
 
 # Batch and width of the traced example. An axis of size 1 would be treated as one to broadcast.
-_EXAMPLE_BATCH, _EXAMPLE_WIDTH_PX = 2, 256
+_EXAMPLE_BATCH = 2
+_EXAMPLE_WIDTH_PX = 256
 
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -68,10 +69,8 @@ class Deployed(nn.Module):
             use_ort_operators(self.network)
         self.contract = contract
         mean, scale = NORMALIZATIONS[contract.geometry.normalization]
-        self.mean, self.scale = (
-            torch.tensor(mean).reshape(1, 3, 1, 1),
-            torch.tensor(scale).reshape(1, 3, 1, 1),
-        )
+        self.mean = torch.tensor(mean).reshape(1, 3, 1, 1)
+        self.scale = torch.tensor(scale).reshape(1, 3, 1, 1)
 
     def forward(self, images: Tensor) -> Tensor:  # (N, 3, height, W)
         """Return logits or probabilities (N, T, C), or class and confidence (N, T, 2), of the

@@ -17,9 +17,11 @@ from nordocr_cli.profile import Profile
 if TYPE_CHECKING:
     import onnx
 
-INPUT_NAME, OUTPUT_NAME = "input", "output"
+INPUT_NAME = "input"
+OUTPUT_NAME = "output"
 GOLDEN_INDEX = "golden.json"
-INPUT_AXES, OUTPUT_AXES = {0: "batch", 3: "width"}, {0: "batch", 1: "seq_len"}
+INPUT_AXES = {0: "batch", 3: "width"}
+OUTPUT_AXES = {0: "batch", 1: "seq_len"}
 # axes of the output of an autoregressive network, whose number of positions does not depend on the
 # width
 TOKEN_AXES = {0: "batch"}
@@ -51,7 +53,8 @@ class OnnxFile:
         """Return the content of the JSON next to the model, for a host that does not parse ONNX
         metadata.
         """
-        contract, tokens = self.contract, self.contract.decoding == "autoregressive"
+        contract = self.contract
+        tokens = self.contract.decoding == "autoregressive"
         if contract.input_type == "uint8":
             pixels = "pixels 0…255"
         else:
@@ -261,7 +264,8 @@ def softmaxes_before_output(model: "onnx.ModelProto") -> int:
     between them.
     """
     producers = {name: node for node in model.graph.node for name in node.output}
-    name, count = model.graph.output[0].name, 0
+    name = model.graph.output[0].name
+    count = 0
     while (node := producers.get(name)) is not None:
         if node.op_type == "Softmax":
             count += 1

@@ -136,7 +136,9 @@ def make_cases(
     ends = sorted({min(width for _, width in shapes), max(width for _, width in shapes)})
     planned = [(batch, width, "noise") for batch, width in shapes]
     planned[:0] = [(1, width, content) for width in ends for content in ("white", "black")]
-    cases, left_out, columns = [], [], 0
+    cases = []
+    left_out = []
+    columns = 0
     began = time.monotonic()
     progress.start("torch, fp32", total=len(planned), unit="shapes")
     for batch, width, content in planned:
@@ -268,8 +270,11 @@ def _values(logits: NDArray[np.float32], contract: Contract) -> NDArray[np.float
 
 
 def _compare(run: RunNetwork, case: Case, contract: Contract, what: str) -> ParityPoint:
-    images, reference, activation = case.images, case.reference, contract.output_activation
-    batch, width = images.shape[0], images.shape[3]
+    images = case.images
+    reference = case.reference
+    activation = contract.output_activation
+    batch = images.shape[0]
+    width = images.shape[3]
     got = run(images)  # (N, T, C)
     frames = contract.out_length(width)
     if got.shape != (batch, frames, contract.output_channels) or reference.shape[:2] != (
@@ -341,7 +346,8 @@ def sixteen_bit_share(contract: Contract, rounding: str) -> float:
 
 
 def _judge(parity: Parity, contract: Contract, what: str) -> None:
-    worst, precision = parity.worst, contract.precision
+    worst = parity.worst
+    precision = contract.precision
     if not worst.max_diff < worst.tolerance:
         raise ArtifactError(
             f"{what}: does not compute the same as the network: differs by {worst.max_diff:.2g}"

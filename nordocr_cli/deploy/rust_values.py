@@ -258,7 +258,9 @@ class _Arithmetic:
     def __init__(
         self, tokens: Sequence[Token], constants: Sequence[Constant], depth: int
     ) -> None:
-        self.tokens, self.constants, self.depth = tokens, constants, depth
+        self.tokens = tokens
+        self.constants = constants
+        self.depth = depth
         self.at = 0
 
     def value(self) -> int:

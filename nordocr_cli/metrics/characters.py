@@ -111,7 +111,8 @@ def kind_of(character: str) -> str:
 def score_characters(pairs: Sequence[tuple[str, str]]) -> CharacterReport:
     """Align (reference, hypothesis) of lines, both canonical, and count."""
     hits = count_characters(reference for reference, _ in pairs)
-    missed, invented = Counter[str](), Counter[str]()
+    missed = Counter[str]()
+    invented = Counter[str]()
     for (expected, found), times in _confusions_of(pairs).items():
         missed[expected] += times
         invented[found] += times

@@ -115,7 +115,8 @@ class _Addends:
         self._rows: NDArray[np.int64] | None = None
         self._values = column
         if len(rows) < _SPARSE * len(column):
-            self._rows, self._values = rows, column[rows]
+            self._rows = rows
+            self._values = column[rows]
 
     def by_group(self, member: NDArray[np.int64], size: int) -> Column:
         """Return the sum over the lines of each of `size` groups, (size,)."""
@@ -198,7 +199,8 @@ class GroupedLines:
             numerators + denominators, member, size
         )  # (resamples, size) each
 
-        tops, bottoms = sums[: len(names)], sums[len(names) :]
+        tops = sums[: len(names)]
+        bottoms = sums[len(names) :]
 
         found: list[dict[str, Interval | None]] = [{} for _ in range(size)]
         for k in range(size):

@@ -211,7 +211,8 @@ def _pieces(reference: str, reading: str) -> list[list[str]]:
     """The canonical texts in pieces: [equal], or [reference, hypothesis] where they differ, spaces
     there as ␣.
     """
-    a, b = canonical(reference), canonical(reading)
+    a = canonical(reference)
+    b = canonical(reading)
     pieces = []
     for op in Levenshtein.opcodes(a, b):
         expected = visible(a[op.src_start : op.src_end])
@@ -242,7 +243,8 @@ def gallery_rows(
     had_right = set(lost)
     rows = []
     for rank, score in enumerate(worst(scores, len(scores))):
-        result, index = score.result, number[score.result.id]
+        result = score.result
+        index = number[score.result.id]
         edits = score.edits[HEADLINE].distance
         detail = [f"{edits} edit{'s' * (edits != 1)}"]
         detail += [] if result.width is None else [f"{result.width} px"]
@@ -318,7 +320,8 @@ def evaluation_page(
 
 def _headline_figures(report: Report) -> list[Figure]:
     total = report.total
-    squeezed, words = total.metrics["space_insensitive"], total.metrics["wer"]
+    squeezed = total.metrics["space_insensitive"]
+    words = total.metrics["wer"]
     return [
         Figure(
             "read exactly",
@@ -391,7 +394,8 @@ def _character_tables(characters: CharacterReport) -> list[ReportTable]:
 
 def _confusion_tables(report: Report) -> list[ReportTable]:
     """Both tables' bars have one scale, so that they can be compared."""
-    frequent, nordic = report.confusions[:15], report.nordic_pairs[:15]
+    frequent = report.confusions[:15]
+    nordic = report.nordic_pairs[:15]
     largest = max((c.count for c in (*frequent, *nordic)), default=1)
     heads = ("reference", "hypothesis", "times")
     found = []

@@ -61,9 +61,11 @@ def _letter_and_two(
         return None
 
     if "insert" in (tag, next_tag):
-        expected, found = reference[i : i + 1], hypothesis[j : j + 2]
+        expected = reference[i : i + 1]
+        found = hypothesis[j : j + 2]
     else:
-        expected, found = reference[i : i + 2], hypothesis[j : j + 1]
+        expected = reference[i : i + 2]
+        found = hypothesis[j : j + 1]
     is_known = (expected, found) in _WRITTEN_WITH_TWO or (
         found,
         expected,

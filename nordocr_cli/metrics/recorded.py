@@ -52,7 +52,8 @@ def find_recorded(path: Path) -> Path:
         return path
     try:
         named = read_json(path, "result")["lines"]
-        lines, sha256 = path.parent / Path(named["file"]).name, named["sha256"]
+        lines = path.parent / Path(named["file"]).name
+        sha256 = named["sha256"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{path} is not a result of `nordocr eval -o` ({type(error).__name__}: {error})"
@@ -112,7 +113,8 @@ def _parse(text: str, where: str, subset_key: str) -> RecordedLine:
             isinstance(text, str) for text in readings.values()
         ):
             raise ValueError(f"readings must be texts by decoder, not {readings!r}")
-        width, frames = value.get("width32", value.get("width")), value.get("frames")
+        width = value.get("width32", value.get("width"))
+        frames = value.get("frames")
         squash_ratio = float(value.get("squash_ratio", 1.0))
         if not 0 < squash_ratio < math.inf:
             raise ValueError(f"squash_ratio must be a number above 0, not {squash_ratio}")

@@ -60,7 +60,8 @@ def _hits(lines: LineColumns) -> Column:
 
 def _field_metric(name: str, title: str, kind: str) -> Metric:
     """The share of a kind of field that is read exactly."""
-    place, size = FIELD_KINDS.index(kind), len(FIELD_KINDS)
+    place = FIELD_KINDS.index(kind)
+    size = len(FIELD_KINDS)
 
     def counts(lines: LineColumns) -> NDArray[np.float64]:
         return lines.of_texts("fields", count_fields)

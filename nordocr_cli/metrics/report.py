@@ -189,7 +189,8 @@ Pairs = Counter[tuple[str, str]]
 
 def _count_confusions(scores: Sequence[LineScore]) -> tuple[Pairs, Pairs]:
     """How often which characters were confused: all pairs, and those of Nordic letters."""
-    pairs, nordic = Pairs(), Pairs()
+    pairs = Pairs()
+    nordic = Pairs()
     for score in scores:
         if score.exact:
             continue

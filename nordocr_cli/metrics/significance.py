@@ -33,10 +33,8 @@ MAX_UNITS = 1000
 EXACT_UNITS = 14  # up to here all 2^n sign flips are tried
 SIGN_FLIPS = 20_000
 _CHUNK = 250  # resamples drawn at once
-_Z_LEVEL, _Z_POWER = (
-    NormalDist().inv_cdf((1 + CONFIDENCE_LEVEL) / 2),
-    NormalDist().inv_cdf(POWER),
-)
+_Z_LEVEL = NormalDist().inv_cdf((1 + CONFIDENCE_LEVEL) / 2)
+_Z_POWER = NormalDist().inv_cdf(POWER)
 
 ComparisonVerdict = Literal[
     "better", "worse", "mixed", "no difference", "no difference shown", "too few documents"
@@ -326,7 +324,8 @@ def compare_pairs(
     counted = length > 0
     a = np.where(counted, edits_a, 0).astype(np.float64)
     b = np.where(counted, edits_b, 0).astype(np.float64)
-    right_a, right_b = np.asarray(exact_a, bool), np.asarray(exact_b, bool)
+    right_a = np.asarray(exact_a, bool)
+    right_b = np.asarray(exact_b, bool)
     gained = right_b.astype(np.float64) - right_a
 
     unit, units = _number_units(lines, clusters)

@@ -73,7 +73,8 @@ def headline(report: Report) -> list[TableRow]:
 
 
 def _metric_row(group: Group, name: str) -> TableRow:
-    metric, sums = BY_NAME[name], group.metrics[name]
+    metric = BY_NAME[name]
+    sums = group.metrics[name]
     if metric.reduction == "mean of lines" or name == "ned":
         counts = ""
     elif metric.denominator is BY_NAME["exact"].denominator:
@@ -326,7 +327,8 @@ def _decoder_figures(group: Group) -> list[str]:
 def smallest_note(found: Comparison) -> str:
     """Return one sentence: which differences these lines are too few to show."""
     smallest = found.smallest_detectable
-    exact, cer = smallest["exact"], smallest["cer"]
+    exact = smallest["exact"]
+    cer = smallest["cer"]
     if exact is None:
         return f"{found.lines:,} lines of one document: no difference can be shown"
     gap = f"{100 * exact:.1f} pp of exact lines"

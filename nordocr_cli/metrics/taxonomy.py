@@ -162,7 +162,8 @@ def _class_of(pair: _Pair, distance: int) -> ErrorClass:
 
 def _edge_class(pair: _Pair, distance: int) -> ErrorClass | None:
     """Return the edge class whose rule holds with the best score (gap - residual edits), if any."""
-    a, b = pair.dense_reference, pair.dense_hypothesis
+    a = pair.dense_reference
+    b = pair.dense_hypothesis
     may_be_cut = _leaves_gap(len(b), len(a), distance)
     may_be_extended = _leaves_gap(len(a), len(b), distance)
     if not a or not b or not (may_be_cut or may_be_extended):
@@ -197,7 +198,8 @@ def space_kind(reference: str, hypothesis: str) -> str:
 
 
 def _flags_of(pair: _Pair, distance: int) -> tuple[str, ...]:
-    a, b = pair.dense_reference, pair.dense_hypothesis
+    a = pair.dense_reference
+    b = pair.dense_hypothesis
     # Both texts share a beginning and an end. Texts that are equal after folding are equal after
     # folding in the middle, so only the middle is folded.
     first = Prefix.similarity(a, b)
@@ -264,7 +266,8 @@ def _edge_score(
     `distance` is the edit distance of the complete texts. `single` says that the last token of
     `cut_side` is one character.
     """
-    complete, cut = len(complete_side), len(cut_side)
+    complete = len(complete_side)
+    cut = len(cut_side)
     if not _leaves_gap(complete, cut, distance):
         return None
 
@@ -276,7 +279,8 @@ def _edge_score(
     )
     longest = min(cut - 1, complete + maximum_edits)
     shortest = max(0, complete - maximum_edits)
-    residual, matched = maximum_edits + 1, 0
+    residual = maximum_edits + 1
+    matched = 0
     for length in range(longest, shortest - 1, -1):
         if abs(complete - length) >= residual:  # ties: the longest beginning
             continue
@@ -284,7 +288,8 @@ def _edge_score(
             complete_side, cut_side[:length], score_cutoff=residual - 1
         )
         if found < residual:
-            residual, matched = found, length
+            residual = found
+            matched = length
 
     gap = cut - matched
     # A gap below EDGE_MIN_GAP is one character. It consists of complete tokens exactly when the

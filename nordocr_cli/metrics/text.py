@@ -173,7 +173,8 @@ def marked_difference(reference: str, hypothesis: str) -> str:
     Spaces inside the marks are ␣, and characters that cannot be seen (controls, direction marks)
     are <U+XXXX>.
     """
-    a, b = canonical(reference), canonical(hypothesis)
+    a = canonical(reference)
+    b = canonical(hypothesis)
     parts = []
     for op in Levenshtein.opcodes(a, b):
         expected = visible(a[op.src_start : op.src_end])

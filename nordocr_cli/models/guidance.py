@@ -49,7 +49,9 @@ def questions(targets: Tensor, lengths: Tensor, num_classes: int) -> Questions:
     one, so that the answer cannot be memorized; one that touches the end of a text is asked once,
     as it is.
     """
-    left, right, device = num_classes, num_classes + 1, targets.device
+    left = num_classes
+    right = num_classes + 1
+    device = targets.device
     longest = int(lengths.max())
     index = torch.arange(longest + 1, device=device)  # (L + 1,)
     text = torch.full((len(lengths), longest), right, device=device)
@@ -61,7 +63,8 @@ def questions(targets: Tensor, lengths: Tensor, num_classes: int) -> Questions:
     within = index <= lengths[:, None]  # (N, L + 1)
     following = F.pad(text, (0, 1), value=_END).masked_fill(index == lengths[:, None], _END)
     before = F.pad(text, (1, 0), value=_END)
-    contexts, answers = [], []
+    contexts = []
+    answers = []
     for context, answer, full in (
         (windows[:, : longest + 1], following, index.expand_as(within) >= _CONTEXT),
         (windows[:, _CONTEXT:], before, index + _CONTEXT <= lengths[:, None]),

@@ -108,7 +108,9 @@ def move_head(
     report = plan_move(from_charset, to_charset, new_rows)
     name = network.classifier_name
     _require_classifier(state, name, from_charset)
-    weight, bias = state[f"{name}.weight"], state[f"{name}.bias"]  # (C, d), (C,)
+    # (C, d), (C,)
+    weight = state[f"{name}.weight"]
+    bias = state[f"{name}.bias"]
 
     classes = to_charset.num_classes
     bound = weight.shape[1] ** -0.5  # of torch's own initialization of a linear layer
@@ -142,7 +144,8 @@ def move_head(
 
 
 def _require_classifier(state: "Mapping[str, Tensor]", name: str, charset: Charset) -> None:
-    weight, bias = state.get(f"{name}.weight"), state.get(f"{name}.bias")
+    weight = state.get(f"{name}.weight")
+    bias = state.get(f"{name}.bias")
     if (
         weight is None
         or bias is None

@@ -53,11 +53,9 @@ class MambaMixer(nn.Module):
 
     def __init__(self, model: MambaModel) -> None:
         super().__init__()
-        dim, inner, self.d_state = (
-            model.features,
-            model.expand * model.features,
-            model.d_state,
-        )
+        dim = model.features
+        inner = model.expand * model.features
+        self.d_state = model.d_state
         self.dt_rank = math.ceil(dim / 16)
         self.in_proj = _projection(dim, 2 * inner, model)
         self.conv1d = nn.Conv1d(
@@ -194,10 +192,8 @@ class MambaEncoder(nn.Module):
 
 def _sizes(state: Mapping[str, Tensor]) -> str:
     """The options of the blocks that a file's tensors tell."""
-    rates, kernel = (
-        state.get("layers.0.mixer.A_log"),
-        state.get("layers.0.mixer.conv1d.weight"),
-    )
+    rates = state.get("layers.0.mixer.A_log")
+    kernel = state.get("layers.0.mixer.conv1d.weight")
     features = state.get("layers.0.norm.weight")
     if rates is None or kernel is None or features is None:
         return "features, d_state, d_conv and expand"

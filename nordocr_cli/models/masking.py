@@ -32,7 +32,8 @@ def columns_by_stride(
     """
     if widths is None:
         return None, None, None
-    widths2, width2 = halve(widths), (width + 1) // 2
+    widths2 = halve(widths)
+    width2 = (width + 1) // 2
     return (
         valid_columns(widths, width),
         valid_columns(widths2, width2),

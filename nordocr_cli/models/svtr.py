@@ -141,7 +141,8 @@ def with_neighbours(x: Tensor, reach: int) -> Tensor:
 
     Maps (N, blocks, heads, H, size, d) to (N, blocks, heads, H, size + 2 reach, d).
     """
-    left, right = x[..., -reach:, :], x[..., :reach, :]
+    left = x[..., -reach:, :]
+    right = x[..., :reach, :]
     before = torch.cat([torch.zeros_like(left[:, :1]), left[:, :-1]], dim=1)
     after = torch.cat([right[:, 1:], torch.zeros_like(right[:, :1])], dim=1)
     return torch.cat([before, x, after], dim=-2)
@@ -153,7 +154,8 @@ def _near(
     """Which keys of a block with neighbours are in the window of each of its queries, and which one
     is the query itself: bool (rows * size, rows * (size + 2 reach)), both in row order.
     """
-    row, column = torch.arange(rows, device=device), torch.arange(size, device=device)
+    row = torch.arange(rows, device=device)
+    column = torch.arange(size, device=device)
     key_column = torch.arange(-reach[1], size + reach[1], device=device)
     rows_off = (row[:, None] - row).abs()[:, None, :, None]  # (rows, 1, rows, 1)
     # (1, size, 1, size + 2 reach)
@@ -203,7 +205,8 @@ class SVTRBackbone(nn.Module):
 
     def __init__(self, model: SvtrModel) -> None:
         super().__init__()
-        size, window = SVTR_SIZES[model.size], model.local_window
+        size = SVTR_SIZES[model.size]
+        window = model.local_window
         rates = drop_rates(model.drop_path, sum(size.depths))
         local = "C" if size.convolves else "L"
         mixers = iter(local * size.local + "G" * (sum(size.depths) - size.local))
@@ -216,7 +219,8 @@ class SVTRBackbone(nn.Module):
         block = PostNormBlock if size.convolves else Block
 
         def stage(index: int) -> nn.ModuleList:
-            dim, depth = size.dims[index], size.depths[index]
+            dim = size.dims[index]
+            depth = size.depths[index]
             return nn.ModuleList(
                 block(dim, _mixer(next(mixers), dim, window), next(rates))
                 for _ in range(depth)

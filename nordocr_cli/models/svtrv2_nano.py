@@ -78,7 +78,8 @@ class SvtrV2Nano(CtcNetwork):
 
     def __init__(self, model: SvtrV2NanoModel, num_classes: int) -> None:
         super().__init__(model)
-        dims, depths = model.dims, model.depths
+        dims = model.dims
+        depths = model.depths
         rates = drop_rates(model.drop_path, sum(depths))
         self.stem1 = _stem(3, dims[0] // 2)
         self.stem2 = _stem(dims[0] // 2, dims[0])
@@ -118,7 +119,8 @@ class SvtrV2Nano(CtcNetwork):
         for block in self.stage2:
             x = block(x, valid4)
         x = self.down2(x, valid4)  # (N, R, T, C3), R = 1 or 2
-        rows, frames = x.shape[1], x.shape[2]
+        rows = x.shape[1]
+        frames = x.shape[2]
         keys = valid_keys(valid4, rows)
         x = x.flatten(1, 2)  # (N, R T, C3)
         for block in self.stage3:

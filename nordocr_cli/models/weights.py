@@ -42,7 +42,8 @@ from nordocr_cli.settings import Model
 # Files of contract schema 1 hold a digest of the tensors alone.
 _TENSORS_DIGEST = "nordocr.tensors_sha256"
 # A network may register a parameter more than once while it is built.
-_PARAMETERS_PER_STORED, _SMALL_NETWORK = 4, 10_000_000
+_PARAMETERS_PER_STORED = 4
+_SMALL_NETWORK = 10_000_000
 _DTYPES = {
     torch.float64: "F64",
     torch.float32: "F32",

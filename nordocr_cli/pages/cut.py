@@ -62,8 +62,10 @@ def crop_box(page: Pixels, box: Box) -> Pixels:
     Raises DataError when nothing of the box lies on the page.
     """
     height, width = page.shape[:2]
-    left, top = max(0, int(box.x)), max(0, int(box.y))
-    right, bottom = min(width, -int(-box.right // 1)), min(height, -int(-box.bottom // 1))
+    left = max(0, int(box.x))
+    top = max(0, int(box.y))
+    right = min(width, -int(-box.right // 1))
+    bottom = min(height, -int(-box.bottom // 1))
     if right <= left or bottom <= top:
         raise _outside(box, page)
     return page[top:bottom, left:right]
@@ -93,7 +95,8 @@ def _box_around(page: Pixels, outline: Outline) -> tuple[int, int, int, int]:
     height, width = page.shape[:2]
     if box.right <= 0 or box.bottom <= 0 or box.x >= width or box.y >= height:
         raise _outside(box, page)
-    left, top = max(0, int(box.x) - 2), max(0, int(box.y) - 2)
+    left = max(0, int(box.x) - 2)
+    top = max(0, int(box.y) - 2)
     return left, top, min(width, int(box.right) + 3), min(height, int(box.bottom) + 3)
 
 
@@ -195,7 +198,8 @@ def _middle_line(
     """The middle of the line at each column: straight, unless the polygon is clearly bent."""
     if len(known) < 2:
         return np.full(len(columns), middles.mean() if len(middles) else 0.0)
-    centre, scale = known.mean(), max(1.0, float(np.ptp(known)) / 2)
+    centre = known.mean()
+    scale = max(1.0, float(np.ptp(known)) / 2)
     straight = np.polyfit((known - centre) / scale, middles, 1)
     fitted = np.polyval(straight, (known - centre) / scale)
     if len(known) > 8 * _BEND_DEGREE:

@@ -28,8 +28,10 @@ UNCLIP_RATIO = 1.6
 
 _MODEL = Path(__file__).parent / "weights" / "ppocr-v6-small-det.onnx"
 _MULTIPLE = 32  # sides of the network's input
-# Tiles: memory is about 250 bytes a pixel of a tile, and what overlaps is looked at twice.
-_TILE_WIDTH_PX, _TILE_PIXELS, _OVERLAP_PX = 1024, 700_000, 96
+# A page is looked at in tiles, which bound the memory.
+_TILE_WIDTH_PX = 1024
+_TILE_PIXELS = 700_000  # of a tile; each takes about 250 bytes
+_OVERLAP_PX = 96  # of neighbouring tiles; what overlaps is looked at twice
 _MINIMUM_SIDE_PX = 3.0  # of a core in the map; smaller ones are specks
 
 
@@ -73,7 +75,8 @@ class TextDetector:
     """
 
     def __init__(self, threads: int | None = None, model: Path = _MODEL) -> None:
-        self._threads, self._path = threads, model
+        self._threads = threads
+        self._path = model
 
     def detect(self, page: Pixels, scale: float = 1.0) -> list[TextBox]:
         """Return the text boxes of `page`, uint8 (H, W, 3) RGB or (H, W) gray, looked for at

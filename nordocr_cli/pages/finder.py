@@ -32,38 +32,50 @@ Read = Callable[[Sequence[Pixels]], Sequence[Recognition]]  # reads cut lines
 # The page is scaled so that its small letters are this high; the detector finds text of 5 px and
 # more.
 _DETECTED_LETTER_PX = 7.0
-_MINIMUM_SCALE, _MAXIMUM_SCALE = 0.15, 2.0
+_MINIMUM_SCALE = 0.15
+_MAXIMUM_SCALE = 2.0
 _MAXIMUM_DETECTED_PIXELS = 9_000_000
 # Larger pages, as of 600 dpi, are looked at smaller: A4 at 300 dpi has 9 million pixels.
-_MAXIMUM_LOOKED_AT, _WORTH_REDUCING = 10_000_000, 0.85
-# A box this many times as long as its other side tells which way its text runs, and how much it
-# slopes.
-_TELLS_TURN, _TELLS_SLOPE = 1.8, 4.0
+_MAXIMUM_ANALYSED_PIXELS = 10_000_000
+_REDUCED_BELOW_FACTOR = 0.85
+# A box shows which way its text runs when one side is this many times as long as the other, and
+# how much the text slopes when it is longer still.
+_ASPECT_SHOWS_TURN = 1.8
+_ASPECT_SHOWS_SLOPE = 4.0
 # A piece that runs across the others is at least this many times as high as long, and as its page's
 # typical line.
 _CROSSWISE = 2.5
-# The turn of a page is looked for in this many of its lines, none longer than so many times its
-# height; fewer do where they read well.
-_SAMPLED_LINES, _FIRST_SAMPLED, _SAMPLED_ASPECT = 6, 3, 24.0
-_SURELY_UPRIGHT = 0.9  # mean confidence above which the other way round is not tried
-# Pieces of one line are joined over gaps of this many line heights: where text above or below runs
-# across the gap, and else.
-_JOIN_OVER_TEXT, _JOIN_ALONE = 5.0, 0.9
-# A narrow gap is a gutter when it is this many line heights wide, no line close by crosses it, and
-# so many lines within that many heights begin at its right end, to this share of a height.
-_GUTTER, _GUTTER_LINES, _GUTTER_REACH, _GUTTER_EDGE = 0.6, 4, 6.0, 0.25
+# A page that may be upside down has this many lines read both ways; the first few are enough where
+# they read well.
+_SAMPLED_LINES = 6
+_FIRST_SAMPLED = 3
+_SAMPLED_ASPECT = 24.0  # a longer line is cut to this many times its height
+_UPRIGHT_CONFIDENCE = 0.9  # mean confidence above which the other way round is not tried
+# Pieces of one line are joined over gaps of at most so many line heights.
+_JOINED_GAP_OVER_TEXT = 5.0  # where text above or below runs across the gap
+_JOINED_GAP_ALONE = 0.9  # elsewhere
+# A narrow gap is a gutter when no line close by crosses it and several lines begin at its right
+# end.
+_GUTTER_WIDTH = 0.6  # its minimum width in line heights
+_GUTTER_LINES = 4  # how many lines begin there
+_GUTTER_REACH = 6.0  # how far away they may be, in line heights
+_GUTTER_EDGE = 0.25  # how exactly they begin there, in line heights
 _SAME_HEIGHT = 1.6
-# A leader of dots joins the pieces on its row, this share of their height around their middle, that
-# end or begin within so many heights and a step of it.
-_LEADER_ROW, _LEADER_REACH = 0.6, 1.5
-# The slope of a page is refined in these steps, with rows this share of a letter high.
-_SKEW_STEP_DEGREES, _SKEW_STEPS, _ROWS_A_LETTER = 0.05, 24, 6
-# A page lies on its side when its letters stand this much better in columns; it is looked for
-# within this skew.
-_CLEARLY, _SEARCHED_DEGREES, _FEW_LETTERS = 1.3, 6.0, 20
-# Single characters that the detector missed: how many a page at most, the height of their line, and
-# how well they must read.
-_MAXIMUM_RESCUED, _RESCUED_LETTERS, _SURELY_TEXT = 100, 2.2, 0.85
+# A leader of dots joins the pieces on its row that end or begin close to it.
+_LEADER_ROW = 0.6  # the row: this share of their height around their middle
+_LEADER_REACH = 1.5  # close: so many heights, and a step of the dots
+# The slope of a page is refined in these steps.
+_SKEW_STEP_DEGREES = 0.05
+_SKEW_STEPS = 24
+_ROWS_A_LETTER = 6  # rows of the profile for the height of a letter
+# A page lies on its side when its letters form columns this many times as clearly as rows.
+_SIDEWAYS_RATIO = 1.3
+_SEARCHED_DEGREES = 6.0  # the largest skew that is looked for
+_FEW_LETTERS = 20  # with fewer the page counts as upright
+# Single characters that the detector missed.
+_MAXIMUM_RESCUED = 100  # of a page
+_RESCUED_LINE_LETTERS = 2.2  # the height of their line in heights of small letters
+_RESCUED_CONFIDENCE = 0.85  # the confidence that they must be read with
 _DASHES = ("-", "–", "—")
 _SPECK_PX = 8
 _COARSE = 4  # covered parts of a page are drawn this many times smaller
@@ -194,8 +206,8 @@ class LineFinder:
         `read` reads cut lines, to tell a page from one that stands on its head and a dash from a
         speck; without it text is taken to read from left to right, or upwards where it is upright.
         """
-        factor = math.sqrt(_MAXIMUM_LOOKED_AT / (page.shape[0] * page.shape[1]))
-        if factor < _WORTH_REDUCING:
+        factor = math.sqrt(_MAXIMUM_ANALYSED_PIXELS / (page.shape[0] * page.shape[1]))
+        if factor < _REDUCED_BELOW_FACTOR:
             size = (round(page.shape[1] * factor), round(page.shape[0] * factor))
             smaller = np.asarray(
                 cv2.resize(page, size, interpolation=cv2.INTER_AREA), np.uint8
@@ -382,7 +394,7 @@ def is_on_its_side(letters: NDArray[np.int32]) -> bool:
         for side in (turned_letters(letters, 0), _flipped(turned_letters(letters, 0)))
     )
     as_it_is = max(as_it_is, _agreement(_flipped(letters), degrees).max())
-    return bool(turned > _CLEARLY * as_it_is)
+    return bool(turned > _SIDEWAYS_RATIO * as_it_is)
 
 
 def _flipped(letters: NDArray[np.int32]) -> NDArray[np.int32]:
@@ -398,7 +410,8 @@ def _agreement(
     their numbers by row.
     """
     left, top, width, height = (letters[:, at].astype(np.float64) for at in range(4))
-    x, y = left + width / 2, top + height
+    x = left + width / 2
+    y = top + height
     row_px = max(1.0, float(np.median(height)) / _ROWS_A_LETTER)
     scores = []
     for angle in np.radians(degrees):
@@ -411,8 +424,10 @@ def _agreement(
 
 def _runs_upright(boxes: Sequence[TextBox]) -> bool:
     """Whether most of the text runs up or down: long boxes tell."""
-    level = sum(box.width for box in boxes if box.width > _TELLS_TURN * box.height)
-    upright = sum(box.height for box in boxes if box.height > _TELLS_TURN * box.width)
+    level = sum(box.width for box in boxes if box.width > _ASPECT_SHOWS_TURN * box.height)
+    upright = sum(
+        box.height for box in boxes if box.height > _ASPECT_SHOWS_TURN * box.width
+    )
     return upright > level
 
 
@@ -421,8 +436,9 @@ def _skew(boxes: Sequence[TextBox]) -> float:
     if not boxes:
         return 0.0
     sides = np.array([(box.width, box.height, box.angle_degrees) for box in boxes])
-    longer, shorter = sides[:, :2].max(axis=1), np.maximum(1.0, sides[:, :2].min(axis=1))
-    tells = longer > _TELLS_SLOPE * shorter
+    longer = sides[:, :2].max(axis=1)
+    shorter = np.maximum(1.0, sides[:, :2].min(axis=1))
+    tells = longer > _ASPECT_SHOWS_SLOPE * shorter
     if not tells.any():
         return 0.0
     order = np.argsort(sides[tells, 2])
@@ -455,11 +471,11 @@ def _is_upside_down(
     sample = sorted(along or pieces, key=lambda piece: -piece.length)[:_SAMPLED_LINES]
     crops = [cut_line(page, frame.outline(piece)) for piece in sample]
     readings = list(read(crops[:_FIRST_SAMPLED]))
-    if mean_confidence(readings) >= _SURELY_UPRIGHT:
+    if mean_confidence(readings) >= _UPRIGHT_CONFIDENCE:
         return False
     readings += read(crops[_FIRST_SAMPLED:])
     upright = mean_confidence(readings)
-    if upright >= _SURELY_UPRIGHT:
+    if upright >= _UPRIGHT_CONFIDENCE:
         return False
     turned = [np.ascontiguousarray(crop[::-1, ::-1]) for crop in crops]
     return mean_confidence(read(turned)) > upright
@@ -557,7 +573,8 @@ def _rescued(
     """
     if not len(missed):
         return []
-    width, height = missed[:, 2], missed[:, 3]
+    width = missed[:, 2]
+    height = missed[:, 3]
     is_letter = (
         (height >= 0.8 * letter_px) & (height <= 3 * letter_px) & (width <= 3 * letter_px)
     )
@@ -573,7 +590,7 @@ def _rescued(
 
     pieces = []
     for left, top, box_width, box_height, _ in candidates.tolist():
-        tall = max(float(box_height), _RESCUED_LETTERS * letter_px)
+        tall = max(float(box_height), _RESCUED_LINE_LETTERS * letter_px)
         box = TextBox(
             left + box_width / 2,
             top + box_height / 2,
@@ -592,13 +609,15 @@ def _rescued(
 def _is_text(reading: Recognition) -> bool:
     """Whether a single character was read with confidence; which dash a dash is, is never sure."""
     text = reading.text.strip()
-    return text in _DASHES or (bool(text) and (reading.confidence or 0.0) >= _SURELY_TEXT)
+    return text in _DASHES or (
+        bool(text) and (reading.confidence or 0.0) >= _RESCUED_CONFIDENCE
+    )
 
 
 def _level(piece: _Piece) -> _Piece:
     """A piece takes the slope of its page, unless it is long and clearly has its own."""
     has_its_own = (
-        piece.length > 2 * _TELLS_SLOPE * piece.height
+        piece.length > 2 * _ASPECT_SHOWS_SLOPE * piece.height
         and abs(piece.slope) > _OWN_SLOPE_DEGREES
     )
     if has_its_own:
@@ -623,10 +642,12 @@ def _fitted(piece: _Piece, frame: _Frame, mask: Pixels) -> _Piece:
     if not core.any():
         return piece
     gap = max(2, round(0.14 * height))
-    first, last = int(core.argmax()), height - 1 - int(core[::-1].argmax())
+    first = int(core.argmax())
+    last = height - 1 - int(core[::-1].argmax())
     first, last = _extended(has_ink, first, -1, gap), _extended(has_ink, last, 1, gap)
     margin = max(1.0, 0.1 * (last - first + 1))
-    top, bottom = max(0.0, first - margin), min(float(height), last + 1 + margin)
+    top = max(0.0, first - margin)
+    bottom = min(float(height), last + 1 + margin)
     if bottom - top >= height:
         return piece
     move = (top + bottom) / 2 - height / 2
@@ -645,7 +666,8 @@ def _extended(has_ink: NDArray[np.bool_], start: int, step: int, gap: int) -> in
     """The last row of ink from `start` in the direction of `step`, over gaps of at most `gap` empty
     rows: å ä ö have dots.
     """
-    last, at = start, start
+    last = start
+    at = start
     while 0 <= at < len(has_ink) and abs(at - last) <= gap:
         if has_ink[at]:
             last = at
@@ -677,18 +699,18 @@ def _belongs(left: _Piece, right: _Piece, edges: NDArray[np.float64]) -> bool:
     gap = right.span.left - left.span.right
     height = max(left.height, right.height)
     alike = height <= _SAME_HEIGHT * min(left.height, right.height)
-    if not alike or gap > _JOIN_OVER_TEXT * height:
+    if not alike or gap > _JOINED_GAP_OVER_TEXT * height:
         return False
     middle = (left.y + right.y) / 2
     distance = np.abs((edges[:, 1] + edges[:, 3]) / 2 - middle)
     is_other_row = distance > 0.5 * height
     crosses = (edges[:, 0] < left.span.right) & (edges[:, 2] > right.span.left)
     is_crossed = bool((crosses & is_other_row & (distance < 2.5 * height)).any())
-    if gap > _JOIN_ALONE * height:
+    if gap > _JOINED_GAP_ALONE * height:
         return is_crossed
     begins_there = np.abs(edges[:, 0] - right.span.left) < _GUTTER_EDGE * height
     below = begins_there & is_other_row & (distance < _GUTTER_REACH * height)
-    is_gutter = gap > _GUTTER * height and int(below.sum()) >= _GUTTER_LINES
+    is_gutter = gap > _GUTTER_WIDTH * height and int(below.sum()) >= _GUTTER_LINES
     return is_crossed or not is_gutter
 
 
@@ -697,14 +719,13 @@ def _union(left: _Piece, right: _Piece) -> _Piece:
     weight = left.length + right.length
     slope = (left.slope * left.length + right.slope * right.length) / weight
     angle = math.radians(slope)
-    along, across = (
-        np.array([math.cos(angle), math.sin(angle)]),
-        np.array([-math.sin(angle), math.cos(angle)]),
-    )
+    along = np.array([math.cos(angle), math.sin(angle)])
+    across = np.array([-math.sin(angle), math.cos(angle)])
     ends = []
     for piece in (left, right):
         centre = np.array([piece.x, piece.y])
-        a, b = float(centre @ along), float(centre @ across)
+        a = float(centre @ along)
+        b = float(centre @ across)
         ends.append(
             (
                 a - piece.length / 2,
@@ -714,7 +735,10 @@ def _union(left: _Piece, right: _Piece) -> _Piece:
             )
         )
     (l0, t0, r0, b0), (l1, t1, r1, b1) = ends
-    start, top, end, bottom = min(l0, l1), min(t0, t1), max(r0, r1), max(b0, b1)
+    start = min(l0, l1)
+    top = min(t0, t1)
+    end = max(r0, r1)
+    bottom = max(b0, b1)
     centre = along * (start + end) / 2 + across * (top + bottom) / 2
     score = (left.score * left.length + right.score * right.length) / weight
     return _Piece(

@@ -13,18 +13,20 @@ _AROUND_PX = 61
 # Connected areas of ink that may be letters: higher than specks, no rules and no pictures.
 _LETTER_MINIMUM_PX = 3
 _LETTER_MAXIMUM_SHARE = 1 / 12  # of the shorter side of the page
-_DASH_MINIMUM_PX, _DASH_ASPECT = 2, 16  # dashes are lower and longer
+# Dashes are lower and longer.
+_DASH_MINIMUM_PX = 2
+_DASH_ASPECT = 16
 _LETTER_ASPECT = 8  # one side over the other: touching letters are wide, "l" and "|" narrow
 # Dots of leaders, rules and specks are solid; letters have strokes.
 _SOLID = 0.7  # share of the box that is ink
-# In a cut line, letters reach this share of its height; what is higher by this factor than wide is
-# a rule.
-_LETTER_SHARE, _RULE_ASPECT = 0.25, 12
-# Rows of text in an image: letters are at least this high (of the image, and in pixels), and the
-# middles of two rows this many letter heights apart; a row has so many letters, and this share of
-# the letters of the longest row.
-_ROW_LETTER_SHARE, _ROW_LETTER_PX = 0.04, 6
-_BETWEEN_ROWS, _ROW_LETTERS, _ROW_SHARE = 0.7, 3, 0.2
+_LETTER_SHARE = 0.25  # letters of a cut line are at least this share of its height
+_RULE_ASPECT = 12  # what is higher than wide by this factor is a rule
+# Rows of text in an image.
+_ROW_LETTER_SHARE = 0.04  # minimum height of a letter as a share of the image's
+_ROW_LETTER_PX = 6  # and in pixels
+_BETWEEN_ROWS = 0.7  # minimum distance of the middles of two rows in letter heights
+_ROW_LETTERS = 3  # a row has at least so many letters
+_ROW_SHARE = 0.2  # and this share of the letters of the longest row
 # Small print counts too: a quarter of the ink of letters is in letters of this height or less.
 _QUANTILE = 0.25
 
@@ -62,7 +64,8 @@ def letters_among(areas: NDArray[np.int32], shorter_side_px: int) -> NDArray[np.
     """Return those of the areas (N, 5), see `ink_areas`, that may be letters on a page with that
     shorter side.
     """
-    width, height = areas[:, cv2.CC_STAT_WIDTH], areas[:, cv2.CC_STAT_HEIGHT]
+    width = areas[:, cv2.CC_STAT_WIDTH]
+    height = areas[:, cv2.CC_STAT_HEIGHT]
     maximum = max(_LETTER_MINIMUM_PX, shorter_side_px * _LETTER_MAXIMUM_SHARE)
     right_size = (
         (height >= _LETTER_MINIMUM_PX)
@@ -107,7 +110,9 @@ def has_letters(line: Pixels) -> bool:
     height, width = gray.shape
     _, _, stats, _ = cv2.connectedComponentsWithStats(ink_mask(gray), connectivity=8)
     areas = np.asarray(stats[1:], dtype=np.int64)  # without the paper
-    across, down, ink = areas[:, 2], areas[:, 3], areas[:, 4]
+    across = areas[:, 2]
+    down = areas[:, 3]
+    ink = areas[:, 4]
     is_high = down >= max(_LETTER_MINIMUM_PX, _LETTER_SHARE * height)
     is_rule = (
         (across > 4 * height) | (down > _RULE_ASPECT * across) | (across > 0.9 * width)
@@ -128,7 +133,9 @@ def text_rows(image: Pixels, letter_share: float = _ROW_LETTER_SHARE) -> int:
     height = gray.shape[0]
     _, _, stats, _ = cv2.connectedComponentsWithStats(ink_mask(gray), connectivity=8)
     areas = np.asarray(stats[1:], dtype=np.int64)  # without the paper
-    top, across, down = areas[:, 1], areas[:, 2], areas[:, 3]
+    top = areas[:, 1]
+    across = areas[:, 2]
+    down = areas[:, 3]
     is_high = down >= max(_ROW_LETTER_PX, letter_share * height)
     is_letter = (across <= _LETTER_ASPECT * down) & (down <= _LETTER_ASPECT * across)
     is_inside = (top > 0) & (top + down < height)

@@ -16,19 +16,28 @@ Areas = NDArray[np.int32]  # (N, 5), see `ink_areas`
 
 # Lengths are in heights of the page's small letters (about an x-height) where not in pixels.
 _MINIMUM_DOTS = 8
-_SMALLEST_DOT, _SMALLEST_DOT_PX = 0.1, 2.0
-_LARGEST_DOT, _LARGEST_DOT_PX = 0.5, 3.0
+# Sides of a dot: the larger of the two minima, and of the two maxima.
+_SMALLEST_DOT = 0.1
+_SMALLEST_DOT_PX = 2.0
+_LARGEST_DOT = 0.5
+_LARGEST_DOT_PX = 3.0
 _SOLID = 0.6  # share of the box that is ink
 _LONGEST_STEP = 2.5  # between the middles of two dots
 _MAXIMUM_SLOPE = 0.15  # skew of pages is up to 6 degrees
-_EVEN_SHARE, _EVEN_PX = 0.2, 1.5  # steps differ from their median by at most the larger one
-_ALIKE_SHARE, _ALIKE_PX = 0.3, 1.0  # and so do widths and heights of the dots
-_STRAIGHT, _STRAIGHT_PX = 0.08, 1.0  # distance of a dot's middle from the row
+# Steps differ from their median by at most the larger of these.
+_EVEN_SHARE = 0.2
+_EVEN_PX = 1.5
+# So do the widths and heights of the dots.
+_ALIKE_SHARE = 0.3
+_ALIKE_PX = 1.0
+# A dot's middle is at most so far from the row, by the larger of these.
+_STRAIGHT = 0.08
+_STRAIGHT_PX = 1.0
 _CLEAR = 0.9  # no other ink has its middle closer than this to the row
 _EXCEPTIONS = 0.1  # specks next to a leader, as a share of its dots
-# Dots that touch each other or a speck belong to a leader too: flat ink on its row, at most this
-# many times as high as a dot, and so many steps away from it.
-_FLAT, _NEXT_STEPS = 1.7, 1.7
+# Dots that touch each other or a speck belong to a leader too: flat ink on its row.
+_FLAT = 1.7  # at most this many times as high as a dot
+_NEXT_STEPS = 1.7  # at most so many steps away from the leader
 _MAXIMUM_CANDIDATES = 20_000  # a page with more dots is a halftone
 
 
@@ -101,10 +110,13 @@ def _middles(areas: Areas) -> NDArray[np.float64]:
 
 def _dots_among(areas: Areas, letter_px: float) -> Areas:
     """Return the areas that are as small, solid and round as dots, from left to right."""
-    width, height, ink = areas[:, 2], areas[:, 3], areas[:, 4]
+    width = areas[:, 2]
+    height = areas[:, 3]
+    ink = areas[:, 4]
     smallest = max(_SMALLEST_DOT_PX, _SMALLEST_DOT * letter_px)
     largest = max(_LARGEST_DOT_PX, _LARGEST_DOT * letter_px)
-    longer, shorter = np.maximum(width, height), np.minimum(width, height)
+    longer = np.maximum(width, height)
+    shorter = np.minimum(width, height)
     has_size = (longer >= smallest) & (longer <= largest)
     is_round = longer - shorter <= np.maximum(1, 0.5 * shorter)
     is_solid = ink >= _SOLID * width * height
@@ -118,7 +130,8 @@ def _chains(dots: Areas, letter_px: float) -> list[list[int]]:
     """
     middles = _middles(dots)
     order = np.argsort(middles[:, 0], kind="stable")
-    x, y = middles[order, 0], middles[order, 1]
+    x = middles[order, 0]
+    y = middles[order, 1]
     size = dots[order, 2:4].max(axis=1)
     reach = _LONGEST_STEP * letter_px
     # The dots within reach of each one: those from `starts` to before `ends`.
@@ -211,7 +224,8 @@ def _extended(leader: Leader, areas: Areas) -> Leader:
     is_on_row = np.abs(_distances(leader, areas)) <= max(_STRAIGHT_PX, dot_px / 2)
     row = areas[is_flat & is_on_row]
     row = row[np.argsort(row[:, 0], kind="stable")]
-    left, right = row[:, 0], row[:, 0] + row[:, 2]
+    left = row[:, 0]
+    right = row[:, 0] + row[:, 2]
     is_far = left[1:] - np.maximum.accumulate(right)[:-1] > _NEXT_STEPS * leader.step_px
     parts = np.split(row, np.flatnonzero(is_far) + 1)
     own = tuple(leader.dots[0, :2].tolist())

@@ -29,8 +29,9 @@ _NUMBER_HEIGHTS = 6.0
 # A block of short lines has one piece in nearly every row.
 _SINGLE_SHARE = 0.8
 _LEVEL_HEIGHTS = 0.4  # between the middles of lines: digits have no tails
-# Lines of a paragraph are about as high, and this many line heights apart at most.
-_SAME_HEIGHT, _PARAGRAPH_STEP = 1.5, 1.9
+# Lines of a paragraph.
+_SAME_HEIGHT = 1.5  # the maximum ratio of their heights
+_PARAGRAPH_STEP = 1.9  # the maximum distance of their middles in line heights
 _MAXIMUM_DEPTH = 12
 _MAXIMUM_GUTTERS = 64  # looked at, widest first
 
@@ -143,7 +144,8 @@ def _in_row(
     lower = min(edges[last, 3] - edges[last, 1], edges[number, 3] - edges[number, 1])
     if middles[number] - middles[row[0]] > _SAME_ROW * lower:
         return False
-    left, right = edges[number, 0], edges[number, 2]
+    left = edges[number, 0]
+    right = edges[number, 2]
     width = right - left
     overlaps = (min(right, edges[other, 2]) - max(left, edges[other, 0]) for other in row)
     return all(
@@ -215,10 +217,8 @@ def _are_columns(
     fewer = min(len(left), len(right))
     if fewer < _COLUMN_LINES:
         return False
-    top, bottom = (
-        max(edges[left, 1].min(), edges[right, 1].min()),
-        min(edges[left, 3].max(), edges[right, 3].max()),
-    )
+    top = max(edges[left, 1].min(), edges[right, 1].min())
+    bottom = min(edges[left, 3].max(), edges[right, 3].max())
     if bottom - top < height:  # one above the other
         return False
 
@@ -246,7 +246,8 @@ def _is_running_text(
 ) -> bool:
     """Whether most pieces are long, and most fill the column that they stand in."""
     sample = edges[side[:: -(-len(side) // _SAMPLED_PIECES)]]  # (N, 4)
-    left, right = sample[:, 0], sample[:, 2]
+    left = sample[:, 0]
+    right = sample[:, 2]
     widths = right - left
     if np.median(widths) < _COLUMN_TEXT_HEIGHTS * height:
         return False
@@ -272,7 +273,8 @@ def _quantiles(
     below = np.floor(place).astype(np.int64)
     above = np.minimum(below + 1, last)
     rows = np.arange(len(values))
-    lower, upper = ordered[rows, below], ordered[rows, above]
+    lower = ordered[rows, below]
+    upper = ordered[rows, above]
     return np.asarray(lower + (upper - lower) * (place - below))
 
 

@@ -22,9 +22,10 @@ CROP_RULES: tuple[Crop, ...] = ("outline", "box")
 
 # PaddleOCR turns a quadrilateral this many times as high as wide by a quarter before it is read.
 _TALL = 1.5
-# Digits and letters that stand alone are as high: with so few characters nothing is turned, and
-# where the text is unknown only what is higher still.
-_STANDS_ALONE, _SURELY_TALL = 2, 2.5
+# Digits and letters that stand alone are as high: with so few characters nothing is turned. Where
+# the text is unknown, only what is higher still is turned.
+_STANDS_ALONE = 2
+_SURELY_TALL = 2.5
 # A baseline that leaves the straight line between its ends by more than this share of the line's
 # height is curved.
 _CURVED_SHARE = 0.08
@@ -83,7 +84,8 @@ class Outline:
         if height >= _TALL * width and not _may_stand_alone(
             height / max(width, 1e-9), text
         ):
-            dx, dy = first[0] - fourth[0], first[1] - fourth[1]
+            dx = first[0] - fourth[0]
+            dy = first[1] - fourth[1]
             if dx < -abs(dy):  # corners of a level line that begin at its bottom left
                 return cls((second, third, fourth, first))
             return cls((fourth, first, second, third))
@@ -357,7 +359,8 @@ def _quad_around_baseline(
     that does not slope.
     """
     (left, start_y), (right, end_y) = baseline[0], baseline[-1]
-    top, bottom = min(y for _, y in corners), max(y for _, y in corners)
+    top = min(y for _, y in corners)
+    bottom = max(y for _, y in corners)
     rise = abs(end_y - start_y)
     runs_level = right > left and rise < abs(right - left)
     if not runs_level or rise <= _SLOPING_SHARE * (bottom - top):

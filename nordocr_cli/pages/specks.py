@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 
 from nordocr_cli.pages.outline import Outline
 
-# Specks have at least this many pixels of ink, since the recognizer knows smaller ones from its
-# training, and sides of at most this share of the height of small letters.
-_MINIMUM_INK, _MAXIMUM_SIDE = 3, 0.35
+_MINIMUM_INK = 3  # pixels of a speck; smaller ones were in the recognizer's training
+_MAXIMUM_SIDE = 0.35  # of a speck, in heights of small letters
 # Salt, as of a coarse copier, is left alone: its areas have less ink in this share.
 _SALT_SHARE = 0.8
 # Specks of one size are looked for where at least so many are expected in the lines.
@@ -25,9 +24,11 @@ _SPECK_SHARE = 0.6
 # Specks that touch letters are part of them. How many do not is taken from the sizes that dots do
 # not have: those with the fewest areas in the lines, compared with what is expected there.
 _FEWEST = 0.25
-# The dots of a pair differ by at most this share of their ink, stand level or one above the other,
-# to this share of the height of small letters, and so far apart.
-_PAIR_INK, _PAIR_LEVEL, _PAIR_NEAREST, _PAIR_FARTHEST = 0.35, 0.12, 0.2, 1.0
+# The dots of a pair, as of ä or a colon; lengths are in heights of small letters.
+_PAIR_INK = 0.35  # they differ by at most this share of their ink
+_PAIR_LEVEL = 0.12  # how exactly they stand level, or one above the other
+_PAIR_NEAREST = 0.2
+_PAIR_FARTHEST = 1.0
 _COARSE = 4  # lines are drawn this many times smaller
 
 
@@ -79,7 +80,8 @@ def _in_pairs(dots: NDArray[np.int32], letter_px: float) -> NDArray[np.bool_]:
     level or one above the other.
     """
     level = max(1.0, _PAIR_LEVEL * letter_px)
-    nearest, farthest = _PAIR_NEAREST * letter_px, _PAIR_FARTHEST * letter_px
+    nearest = _PAIR_NEAREST * letter_px
+    farthest = _PAIR_FARTHEST * letter_px
     x = dots[:, 0] + dots[:, 2] / 2
     order = np.argsort(x, kind="stable")
     x = x[order]
@@ -88,7 +90,8 @@ def _in_pairs(dots: NDArray[np.int32], letter_px: float) -> NDArray[np.bool_]:
     is_paired = np.zeros(len(dots), dtype=bool)
     # Each dot and the one so many places to the right of it.
     for step in range(1, len(dots)):
-        across, down = x[step:] - x[:-step], np.abs(y[step:] - y[:-step])
+        across = x[step:] - x[:-step]
+        down = np.abs(y[step:] - y[:-step])
         if across.min() > farthest:
             break
         larger = np.maximum(ink[step:], ink[:-step])

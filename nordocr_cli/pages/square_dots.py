@@ -75,7 +75,8 @@ def with_square_dots(page: Pixels, resolution: Resolution | None) -> SquarePage:
     if resolution is None:
         return SquarePage(page)
     finer = max(resolution.x_dpi, resolution.y_dpi)
-    x_factor, y_factor = finer / resolution.x_dpi, finer / resolution.y_dpi
+    x_factor = finer / resolution.x_dpi
+    y_factor = finer / resolution.y_dpi
     if max(x_factor, y_factor) < _SQUARE:
         return SquarePage(page)
 

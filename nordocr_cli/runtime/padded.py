@@ -51,7 +51,9 @@ class PaddedRecognizer:
                 f"{runner.name} decodes {runner.contract.decoding}; the host pads and decodes CTC"
                 " networks only"
             )
-        self.runner, self.geometry, self.max_batch = runner, geometry, max_batch
+        self.runner = runner
+        self.geometry = geometry
+        self.max_batch = max_batch
         self.host_decoding = host_decoding
         self.decode = decode
         self.name = runner.name
@@ -82,7 +84,8 @@ class PaddedRecognizer:
     ) -> list[Recognition]:
         contract = self.runner.contract
         if not self.host_decoding:
-            activation, temperature = contract.output_activation, contract.temperature
+            activation = contract.output_activation
+            temperature = contract.temperature
             found = self.decode(logits, frames, contract.charset, activation, temperature)
             return list(found)
         require_declared_activation(logits[0], int(frames[0]), contract, self.name)

@@ -127,11 +127,9 @@ def window_starts(height: int, width: int, geometry: Geometry) -> list[int]:
     geometry's height. The values are multiples of the stride; `[0]` for a crop that fits or is
     absurdly wide. Each window is max_width wide, and neighbours overlap.
     """
-    natural, max_width, stride = (
-        geometry.natural_width(height, width),
-        geometry.max_width,
-        geometry.stride,
-    )
+    natural = geometry.natural_width(height, width)
+    max_width = geometry.max_width
+    stride = geometry.stride
     overlap = min(OVERLAP_PX, max_width // 2)
     count = -(-(natural - overlap) // (max_width - overlap))
     if natural <= max_width or count > MAX_WINDOWS:
@@ -168,17 +166,16 @@ def _join(
     centre = (first + last) / 2
     best = np.flatnonzero(room == room.max())
     cut = float(candidates[best[np.abs(candidates[best] - centre).argmin()]])
-    head, tail = (
-        [c for c in left if _middle(c) < cut],
-        [c for c in right if _middle(c) >= cut],
-    )
+    head = [c for c in left if _middle(c) < cut]
+    tail = [c for c in right if _middle(c) >= cut]
     # Each window may have placed the space of the gap before or after the cut. One gap gives one
     # space.
     while head and head[-1][0] == " ":
         head.pop()
     while tail and tail[0][0] == " ":
         tail.pop(0)
-    after, before = head[-1][2][1] if head else -1, tail[0][2][0] if tail else last + first
+    after = head[-1][2][1] if head else -1
+    before = tail[0][2][0] if tail else last + first
     spaces = [
         c for c in (*left, *right) if c[0] == " " and after <= c[2][0] and c[2][1] <= before
     ]

@@ -33,7 +33,8 @@ def largest_batch(
     measured, and the free memory is divided by it. Raises UsageError where the free memory is not
     known (a CPU without Linux), and when not one line fits.
     """
-    width_px, device = stepper.settings.batch_width_px, stepper.device
+    width_px = stepper.settings.batch_width_px
+    device = stepper.device
 
     def step(lines: int) -> None:
         for width in sorted({width_px, geometry.max_width}):
@@ -43,7 +44,8 @@ def largest_batch(
             )
 
     if maximum <= 1:
-        found, how = 1, ""
+        found = 1
+        how = ""
     elif device.type == "cuda":
         found, how = _tried(step, maximum)
     else:
@@ -88,7 +90,8 @@ def _tried(step: Callable[[int], None], maximum: int) -> tuple[int, str]:
             torch.cuda.empty_cache()
         return not full
 
-    fitting, failing = 0, maximum + 1
+    fitting = 0
+    failing = maximum + 1
     lines = min(8, maximum)
     while lines < failing and fits(lines):
         fitting, lines = lines, min(2 * lines, maximum) if lines < maximum else failing
@@ -120,7 +123,8 @@ def _measured(step: Callable[[int], None], maximum: int) -> tuple[int, str]:
         )
     few = min(8, maximum)
     step(2 * few)  # what is loaded once is loaded now
-    small, large = _peak(lambda: step(few)), _peak(lambda: step(2 * few))
+    small = _peak(lambda: step(few))
+    large = _peak(lambda: step(2 * few))
     a_line = max((large - small) / few, _MIN_BYTES)
     give_memory_back()
     free = free_memory()
@@ -145,7 +149,8 @@ def free_memory() -> int:
     process leaves. Linux.
     """
     free = _kib("/proc/meminfo", "MemAvailable") * 1024
-    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
+    limit = Path("/sys/fs/cgroup/memory.max")
+    used = Path("/sys/fs/cgroup/memory.current")
     if limit.is_file() and used.is_file():
         maximum = limit.read_text(encoding="ascii").strip()
         if maximum != "max":

@@ -79,7 +79,8 @@ def require_same_run(
     """Refuse to resume with another charset, geometry, data or profile. Raises UsageError naming
     each field that differs.
     """
-    before, now = flatten(saved), flatten(requested)
+    before = flatten(saved)
+    now = flatten(requested)
     free = {f"profile.{key}" for key in FREE_ON_RESUME}
     differing = [
         f"{key} is {before.get(key)!r} there and {now.get(key)!r} now"

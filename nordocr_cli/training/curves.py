@@ -13,7 +13,9 @@ from nordocr_cli.extras import load_matplotlib
 from nordocr_cli.training.runlog import CURVES_FILE, read_metrics
 
 _LOG_FROM = 4.0  # a range this wide is drawn logarithmically
-_BLUE, _RED, _GRAY = "#30638e", "#d1495b", "#8d99ae"
+_BLUE = "#30638e"
+_RED = "#d1495b"
+_GRAY = "#8d99ae"
 
 
 def can_draw() -> bool:

@@ -17,13 +17,16 @@ from nordocr_cli.training.step import Stepper
 
 # An evaluation is judged by at most so many lines, and not at all by fewer than _MIN_LINES: a few
 # lines show anything by chance.
-_MAX_LINES, _MIN_LINES = 200, 8
+_MAX_LINES = 200
+_MIN_LINES = 8
 _RUN = re.compile(r"(.{1,2}?)\1{3}")  # one character or two, four times in a row
 _FAULTY_SHARE = 0.5
-_ONE_READING_SHARE, _DIFFERENT_SHARE = 0.9, 0.5
+_ONE_READING_SHARE = 0.9
+_DIFFERENT_SHARE = 0.5
 # Readings fit other labels than their own when their CER there is at most this, and at most this
 # share of the CER with their own labels.
-_FITS_CER, _FITS_SHARE = 0.5, 0.5
+_FITS_CER = 0.5
+_FITS_SHARE = 0.5
 
 _END_SHARE = 0.2  # share of the steps at either end whose mean losses are compared
 _CONVERGENCE_STEPS = 100  # from here on a check expects more than a falling loss
@@ -129,7 +132,8 @@ def _shifted_classes(pairs: Sequence[tuple[str, str]], charset: Charset) -> str:
 
 
 def _fits_better(moved: Sequence[tuple[str, str]], own: Sequence[tuple[str, str]]) -> str:
-    there, here = _cer(moved), _cer(own)
+    there = _cer(moved)
+    here = _cer(own)
     if there < _FITS_CER and there < _FITS_SHARE * here:
         return f"CER {there:.0%} there, {here:.0%} with their own"
     return ""
@@ -206,7 +210,8 @@ def not_finite_by_themselves(stepper: Stepper, batch: Batch) -> list[int]:
     """Return which lines of a batch, each read alone, give a loss that is not finite. The network's
     state does not change.
     """
-    model, device = stepper.model, stepper.device
+    model = stepper.model
+    device = stepper.device
     was_training = model.training
     model.eval()
     offending = []

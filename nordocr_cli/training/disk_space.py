@@ -41,7 +41,8 @@ def require_disk_space(folder: Path, model: nn.Module, *, averaged: bool) -> Non
 
     The state and one weights file count twice: the old one stays until the new one is complete.
     """
-    state, weights = state_bytes(model, averaged=averaged), weights_bytes(model)
+    state = state_bytes(model, averaged=averaged)
+    weights = weights_bytes(model)
     present = 0
     if folder.is_dir():
         present = sum(path.stat().st_size for path in folder.glob("*") if path.is_file())
@@ -58,7 +59,8 @@ def require_disk_space(folder: Path, model: nn.Module, *, averaged: bool) -> Non
 
 def nearly_full(folder: Path, model: nn.Module, *, averaged: bool) -> str:
     """Return a warning when the disk of `folder` cannot hold the next state, else ""."""
-    needed, free = state_bytes(model, averaged=averaged), free_bytes(folder)
+    needed = state_bytes(model, averaged=averaged)
+    free = free_bytes(folder)
     if free >= needed:
         return ""
     return (

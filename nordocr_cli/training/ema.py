@@ -17,7 +17,8 @@ class Ema:
     """
 
     def __init__(self, model: LineNetwork, decay: float) -> None:
-        self.model, self.decay = copy.deepcopy(model).eval().requires_grad_(False), decay
+        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        self.decay = decay
 
     @torch.no_grad()
     def update(self, model: LineNetwork, step: int) -> None:

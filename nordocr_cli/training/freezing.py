@@ -89,7 +89,8 @@ def freeze(network: nn.Module, patterns: Sequence[str]) -> Freezing | None:
         return None
     named = dict(network.named_parameters())
     trained: set[str] = set()
-    rows, idle = [], []
+    rows = []
+    idle = []
     for pattern in patterns:
         matched = _matching(named, pattern)
         alias = _SEQUENTIAL_NAMES.get(pattern)

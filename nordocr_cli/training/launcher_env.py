@@ -11,7 +11,8 @@ from nordocr_cli.errors import Interrupted
 
 # Set by training/launch.py for the processes that it starts: that it exists, and how often it has
 # restarted them.
-LAUNCHED, RESTARTS = "NORDOCR_LAUNCHED", "NORDOCR_RESTARTS"
+LAUNCHED = "NORDOCR_LAUNCHED"
+RESTARTS = "NORDOCR_RESTARTS"
 
 
 def restarts() -> int:

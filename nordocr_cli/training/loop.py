@@ -80,9 +80,13 @@ class Trainer:
         stop: Callable[[], bool],
         context: DistributedContext | None = None,
     ) -> None:
-        self.job, self.log, self.progress, self.stop = job, log, progress, stop
+        self.job = job
+        self.log = log
+        self.progress = progress
+        self.stop = stop
         self.context = context or DistributedContext()
-        settings, device = job.settings, job.device
+        settings = job.settings
+        device = job.device
         self.model = job.model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.model.train()
         self.branch = job.branch.to(device) if job.branch else None
@@ -172,7 +176,9 @@ class Trainer:
     def _train_one_step(
         self, batches: Generator[list[Batch], None, None], done: float
     ) -> None:
-        state, settings, window = self.state, self.job.settings, self.reporter.window
+        state = self.state
+        settings = self.job.settings
+        window = self.reporter.window
         began = time.monotonic()
         together = next(batches)
         window.waited_s += time.monotonic() - began
@@ -231,7 +237,8 @@ class Trainer:
     # ----------------------------------------
 
     def _start_progress(self) -> None:
-        limits, lines = self.job.limits, len(self.job.train)
+        limits = self.job.limits
+        lines = len(self.job.train)
         by_epochs = not limits.max_steps and not limits.max_minutes
         self.progress.start("train", limits.epochs * lines if by_epochs else None, "lines")
         if by_epochs and self.state.lines:
@@ -277,7 +284,8 @@ class Trainer:
         self.reporter.saved(self.state)
 
     def _evaluate(self) -> None:
-        state, job = self.state, self.job
+        state = self.state
+        job = self.job
         scores = evaluate_batches(
             self.weights, job.val, job.charset, job.device, self.stepper.amp, self.stop
         )
@@ -380,7 +388,8 @@ class Trainer:
         """Spread the rest of the learning-rate schedule over the rest of a run whose length was
         changed.
         """
-        limits, lines = self.job.limits, len(self.job.train)
+        limits = self.job.limits
+        lines = len(self.job.train)
         before = RunLimits(**saved["limits"]) if "limits" in saved else limits
         if before == limits:
             return

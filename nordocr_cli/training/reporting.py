@@ -28,7 +28,8 @@ from nordocr_cli.training.usage import (
     rate_text,
 )
 
-_WORST_SHOWN, _MAX_DIFFERENCE = 3, 100  # lines, characters
+_WORST_SHOWN = 3  # lines
+_MAX_DIFFERENCE = 100  # characters of a line
 _DRAW_EVERY_S = 60.0
 _SHOW_END_FROM_S = 600.0  # a longer run shows the time at which it will end
 
@@ -46,8 +47,11 @@ class Reporter:
         log: RunLog | None,
         progress: Progress,
     ) -> None:
-        self.folder, self.charset, self.device = folder, charset, device
-        self.log, self.progress = log, progress
+        self.folder = folder
+        self.charset = charset
+        self.device = device
+        self.log = log
+        self.progress = progress
         self.window = Window()
         self.scores: Scores | None = None  # of the last evaluation
         self.peak_memory_gb: float | None = None  # None where it is not known

@@ -29,15 +29,16 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-BEST, LAST, BEST_FP16 = "best.safetensors", "last.safetensors", "best.fp16.safetensors"
-STATE_FILE, STATE_SHA256 = "state.pt", "state.pt.sha256"
-RUN_FILE, METRICS_FILE, WORST_FILE, CURVES_FILE, BOARD_FOLDER = (
-    "run.json",
-    "metrics.jsonl",
-    "worst.tsv",
-    "curves.png",
-    "tensorboard",
-)
+BEST = "best.safetensors"
+LAST = "last.safetensors"
+BEST_FP16 = "best.fp16.safetensors"
+STATE_FILE = "state.pt"
+STATE_SHA256 = "state.pt.sha256"
+RUN_FILE = "run.json"
+METRICS_FILE = "metrics.jsonl"
+WORST_FILE = "worst.tsv"
+CURVES_FILE = "curves.png"
+BOARD_FOLDER = "tensorboard"
 _VERSIONS_OF = (
     "torch",
     "numpy",

@@ -11,8 +11,12 @@ from nordocr_cli.data.synth.fonts import label_font
 from nordocr_cli.errors import UsageError
 from nordocr_cli.printable import caption
 
-_TEXT_PX, _MARGIN = 14, 6
-_DESK, _RIGHT, _WRONG, _WANTED = (255, 236, 214), (0, 110, 40), (170, 0, 0), (90, 90, 90)
+_TEXT_PX = 14
+_MARGIN = 6
+_DESK = (255, 236, 214)
+_RIGHT = (0, 110, 40)
+_WRONG = (170, 0, 0)
+_REFERENCE = (90, 90, 90)
 
 
 def sheet_font(charset: Charset) -> ImageFont.FreeTypeFont | None:
@@ -44,7 +48,8 @@ def sample_sheet(
         for image, rows in zip(images, texts, strict=True)
     )
     sheet = Image.new("RGB", (widest + 2 * _MARGIN, height), _DESK)
-    draw, y = ImageDraw.Draw(sheet), 0
+    draw = ImageDraw.Draw(sheet)
+    y = 0
     for image, rows in zip(images, texts, strict=True):
         sheet.paste(Image.fromarray(image), (_MARGIN, y + _MARGIN))
         y += _MARGIN + image.shape[0]
@@ -59,4 +64,4 @@ def _rows(reference: str, hypothesis: str) -> list[tuple[str, tuple[int, int, in
     read = caption(hypothesis or "(nothing)")
     if hypothesis == reference:
         return [(read, _RIGHT)]
-    return [(read, _WRONG), (caption(reference), _WANTED)]
+    return [(read, _WRONG), (caption(reference), _REFERENCE)]

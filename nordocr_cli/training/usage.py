@@ -14,7 +14,8 @@ from nordocr_cli.training.disk_space import megabytes
 
 _FILLED = 0.8  # of the GPU's memory that a batch may come to
 _BUSY = 0.6  # below this share a GPU counts as idle
-_MAX_GROWTH, _MIN_GROWTH = 4.0, 1.25
+_MAX_GROWTH = 4.0
+_MIN_GROWTH = 1.25
 
 
 def memory_shown(device: torch.device) -> str:
@@ -125,7 +126,8 @@ class Window:
         self._reset()
 
     def _reset(self) -> None:
-        self.began, self.cpu_began = time.monotonic(), time.process_time()
+        self.began = time.monotonic()
+        self.cpu_began = time.process_time()
         self.waited_s = self.paused_s = self.paused_cpu_s = 0.0
         self.lines = self.batches = 0
         self.losses: list[float] = []
@@ -139,7 +141,8 @@ class Window:
 
     def pause(self, work: Callable[[], None]) -> None:
         """Do `work` without counting its time."""
-        began, cpu_began = time.monotonic(), time.process_time()
+        began = time.monotonic()
+        cpu_began = time.process_time()
         work()
         self.paused_s += time.monotonic() - began
         self.paused_cpu_s += time.process_time() - cpu_began

@@ -51,7 +51,9 @@ class SkippedSteps:
     """
 
     def __init__(self, stepper: Stepper, log: RunLog | None, progress: Progress) -> None:
-        self._stepper, self._log, self._progress = stepper, log, progress
+        self._stepper = stepper
+        self._log = log
+        self._progress = progress
         self._steps_with_row: Counter[str] = Counter()
 
     def count(
@@ -138,8 +140,10 @@ class SpeedWatch:
     def __init__(
         self, settings: Train, device: torch.device, workers: int, lines_per_batch: int
     ) -> None:
-        self._settings, self._device = settings, device
-        self._workers, self._lines_per_batch = workers, lines_per_batch
+        self._settings = settings
+        self._device = device
+        self._workers = workers
+        self._lines_per_batch = lines_per_batch
         self._warned_of_waiting = self._warned_of_busy = self._measured_gpu = False
 
     def check(self, figures: WindowFigures, step: int, progress: Progress) -> None:

@@ -43,7 +43,8 @@ def _resolution(page: ReadPage) -> str:
     """ALTO has no place for the resolution but the settings of the program."""
     if page.resolution is None:
         return ""
-    x, y = page.resolution.x_dpi, page.resolution.y_dpi
+    x = page.resolution.x_dpi
+    y = page.resolution.y_dpi
     return f"<processingStepSettings>resolution: {x:g} x {y:g} dpi</processingStepSettings>"
 
 

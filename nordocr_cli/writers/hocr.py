@@ -76,5 +76,6 @@ def _line_title(line: ReadLine) -> str:
 
 
 def _box(box: Box) -> str:
-    left, top = math.floor(box.x), math.floor(box.y)
+    left = math.floor(box.x)
+    top = math.floor(box.y)
     return f"bbox {left} {top} {math.ceil(box.right)} {math.ceil(box.bottom)}"

@@ -17,7 +17,9 @@ from nordocr_cli.writers.read_page import ReadLine, ReadPage, quad_of
 if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont, ImageFont
 
-_SURE, _UNSURE = (30, 140, 60), (210, 50, 40)  # RGB
+# Colours in RGB.
+_SURE = (30, 140, 60)
+_UNSURE = (210, 50, 40)
 _SURE_FROM = 0.8  # confidence
 _TEXT_SHARE = 0.7  # of the height of a line
 _SMALLEST_PX = 9

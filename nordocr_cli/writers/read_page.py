@@ -50,7 +50,8 @@ class ReadLine:
 
     def words(self) -> list[Word]:
         """Return the words in order; a line whose letters have no place is one word."""
-        text, confidences = self.reading.text, self.reading.char_confidences
+        text = self.reading.text
+        confidences = self.reading.char_confidences
         if len(self.edges) != len(text) or len(confidences) != len(text):
             if not text.strip():
                 return []
@@ -58,7 +59,8 @@ class ReadLine:
         words = []
         for found in re.finditer(r"\S+", text):
             inside = slice(found.start(), found.end())
-            left, right = self.edges[inside][0][0], self.edges[inside][-1][1]
+            left = self.edges[inside][0][0]
+            right = self.edges[inside][-1][1]
             outline = self._part(left, max(right, left + 1.0))
             words.append(Word(found[0], outline, _geometric_mean(confidences[inside])))
         return words
@@ -69,7 +71,8 @@ class ReadLine:
             return Outline.of_box(Box(left, self.box.y, right - left, self.box.height))
         first, second, third, fourth = quad_of(self.outline)
         length = max(1.0, math.dist(first, second))
-        start, end = left / length, right / length
+        start = left / length
+        end = right / length
         return Outline(
             (
                 _between(first, second, start),
@@ -121,13 +124,17 @@ def quad_of(outline: Outline) -> tuple[Point, Point, Point, Point]:
 
     along, across = direction(outline)
     points = np.asarray(outline.points, dtype=np.float64)
-    starts, tops = points @ along, points @ across
+    starts = points @ along
+    tops = points @ across
 
     def corner(start: float, top: float) -> Point:
         x, y = start * along + top * across
         return float(x), float(y)
 
-    left, right, top, bottom = starts.min(), starts.max(), tops.min(), tops.max()
+    left = starts.min()
+    right = starts.max()
+    top = tops.min()
+    bottom = tops.max()
     return (
         corner(left, top),
         corner(right, top),
@@ -138,8 +145,10 @@ def quad_of(outline: Outline) -> tuple[Point, Point, Point, Point]:
 
 def box_around(boxes: Sequence[Box]) -> Box:
     """Return the upright box around one box or more."""
-    left, top = min(box.x for box in boxes), min(box.y for box in boxes)
-    right, bottom = max(box.right for box in boxes), max(box.bottom for box in boxes)
+    left = min(box.x for box in boxes)
+    top = min(box.y for box in boxes)
+    right = max(box.right for box in boxes)
+    bottom = max(box.bottom for box in boxes)
     return Box(left, top, right - left, bottom - top)
 
 

@@ -57,7 +57,8 @@ def write_tsv(pages: Iterable[ReadPage]) -> Iterator[str]:
     for page in pages:
         number = "" if page.index is None else page.index + 1
         for line in page.lines:
-            box, reading = line.box, line.reading
+            box = line.box
+            reading = line.reading
             if reading.confidence is None:
                 sure = ""
             else:

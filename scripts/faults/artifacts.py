@@ -149,7 +149,8 @@ def onnx_models(folder: Path) -> Trial:
 
     original = tiny_onnx(folder)
     content = original.read_bytes()
-    images, widths = np.full((1, 3, 32, 64), 200, np.uint8), np.array([64])
+    images = np.full((1, 3, 32, 64), 200, np.uint8)
+    widths = np.array([64])
     expected: list[Any] = []
 
     def trial(number: int, rng: random.Random) -> Result:

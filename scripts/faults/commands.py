@@ -217,10 +217,8 @@ def _pdf(page_count: int, box: str) -> bytes:
 
 def _tiff_pages(count: int) -> bytes:
     """A TIFF of `count` pages of one pixel."""
-    header, entries = (
-        b"II*\0\x08\0\0\0",
-        [(256, 1), (257, 1), (258, 8), (262, 1), (273, 8), (278, 1)],
-    )
+    header = b"II*\0\x08\0\0\0"
+    entries = [(256, 1), (257, 1), (258, 8), (262, 1), (273, 8), (278, 1)]
     size = 2 + 12 * len(entries) + 4
     content = bytearray(header)
     for number in range(count):
@@ -513,7 +511,8 @@ def bombs(folder: Path) -> Trial:
     _preload()
     pool = folder / "bombs"
     pool.mkdir()
-    small, log = pool / "small.png", folder / "log"
+    small = pool / "small.png"
+    log = folder / "log"
     small.write_bytes(_png(32, 200))
     for name, content in (
         ("square.png", _png(13_000, 13_000)),

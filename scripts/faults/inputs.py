@@ -173,7 +173,8 @@ def labels(_: Path) -> Trial:
         parts = [
             "".join(rng.choices(_HOSTILE_PARTS, k=rng.randrange(1, 5))) for _ in range(3)
         ]
-        plain, hostile = _Elements(page_of(["a", "b", "c"])), _Elements(page_of(parts))
+        plain = _Elements(page_of(["a", "b", "c"]))
+        hostile = _Elements(page_of(parts))
         if hostile.tags != plain.tags:
             raise WrongResult(f"the labels made elements: {hostile.tags} {plain.tags}")
         return "accepted"
@@ -213,7 +214,8 @@ class _FaultyHandler(BaseHTTPRequestHandler):
             {"choices": [{"message": {"content": "Rad"}, "finish_reason": "stop"}]}
         ).encode()
         fault = rng.choice(["none", "damaged", "status", "shape", "echo", "empty"])
-        body, status = good, 200
+        body = good
+        status = 200
         if fault == "damaged":
             body = damaged(good, rng)
         elif fault == "status":
@@ -221,7 +223,8 @@ class _FaultyHandler(BaseHTTPRequestHandler):
         elif fault == "shape":
             body = json.dumps(_any_json(rng, 4)).encode()
         elif fault == "echo":
-            status, body = 500, str(self.headers).encode()
+            status = 500
+            body = str(self.headers).encode()
         elif fault == "empty":
             body = b""
         self.send_response(status)

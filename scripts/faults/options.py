@@ -165,8 +165,10 @@ class Generator:
         from nordocr_cli.help_text import build_command_tree
 
         self.commands = list(leaves(build_command_tree(app)))
-        self.folder, self.good = good, sorted(good.iterdir())
-        self.hostile, self.outputs = list(hostile), outputs
+        self.folder = good
+        self.good = sorted(good.iterdir())
+        self.hostile = list(hostile)
+        self.outputs = outputs
         self.bad_share = 0.0
 
     def line(self, number: int, rng: random.Random) -> list[str]:
@@ -257,7 +259,9 @@ def make_good_files(folder: Path, log: Path) -> None:
 def generated(folder: Path) -> Trial:
     """One generated command line after the other, in this process."""
     _preload()
-    pool, outputs, log = folder / "pool", folder / "outputs", folder / "log"
+    pool = folder / "pool"
+    outputs = folder / "outputs"
+    log = folder / "log"
     make_good_files(folder / "good", log)
     generator = Generator(folder / "good", hostile_files(pool), outputs)
     ready: list[bool] = []

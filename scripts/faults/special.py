@@ -238,7 +238,8 @@ def _line(place: _Place, value: str | None, good: Path) -> list[str]:
     command = " ".join(place.words)
     base = [*_BASE.get(command, ()), *_WITH.get(place.parameter.name, ())]
     base = [word.replace("GOOD", str(good)) for word in base]
-    arguments, options = list[str](), list[str]()
+    arguments = list[str]()
+    options = list[str]()
     for parameter in place.command.params:
         is_special = parameter is place.parameter and value is not None
         is_required = parameter.required or f"{command} {parameter.name}" in _REQUIRED
@@ -304,7 +305,8 @@ def special_files(folder: Path) -> Trial:
 
     _preload()
     folder.chmod(0o755)
-    good, log = folder / "good", folder / "log"
+    good = folder / "good"
+    log = folder / "log"
     _make_good_files(good, log)
     trials = [
         (place, name)

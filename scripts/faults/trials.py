@@ -103,8 +103,10 @@ def run_kind(
     so far now and then, and at the end.
     """
     tally = before or Tally(kind.name, kind.title, kind.goal, seed)
-    tally.title, tally.goal = kind.title, kind.goal
-    spent_s, began = tally.seconds, time.monotonic()
+    tally.title = kind.title
+    tally.goal = kind.goal
+    spent_s = tally.seconds
+    began = time.monotonic()
     if tally.tried >= count:
         return tally
     with tempfile.TemporaryDirectory(prefix=f"nordocr-{kind.name}-") as folder:
@@ -221,7 +223,8 @@ def flipped(content: bytes, rng: random.Random, bits: int = 1) -> bytes:
 
 def damaged(content: bytes, rng: random.Random) -> bytes:
     """`content` damaged in one of the ways in which disks and transfers damage files."""
-    at, length = rng.randrange(len(content)), rng.randrange(1, 64)
+    at = rng.randrange(len(content))
+    length = rng.randrange(1, 64)
     ways = (
         lambda: flipped(content, rng),
         lambda: flipped(content, rng, bits=rng.randrange(2, 40)),

@@ -17,12 +17,14 @@ WATCHED: dict[str, str] = {
     "digits": "0123456789",
 }
 # The share of a class among labels may differ from that in all lines by these factors.
-_MIN_SHARE, _MAX_SHARE = 0.8, 1.25
+_MIN_SHARE = 0.8
+_MAX_SHARE = 1.25
 _MAX_DROPPED = 0.5  # of the labels, to bring a class back to its share
 _AT_ONCE = 20  # a twentieth of the labels is dropped before the shares are counted again
 # A class is unconfirmed when our recognizer reads it this often, and the other engines confirm less
 # than this part of it.
-_MIN_READ, _MIN_CONFIRMED = 0.001, 0.3
+_MIN_READ = 0.001
+_MIN_CONFIRMED = 0.3
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from nordocr_cli.compare.endpoint import Endpoint
     from nordocr_cli.runtime.protocols import Image, Recognizer
 
-OWN, PPOCR, TESSERACT, VLM = "nordocr", "ppocr", "tesseract", "vlm"
+OWN = "nordocr"
+PPOCR = "ppocr"
+TESSERACT = "tesseract"
+VLM = "vlm"
 _TESSERACT_HEIGHT_PX = 64
 
 
@@ -72,7 +75,8 @@ class VlmRecognizer:
     def __init__(self, server: "Endpoint", answers: Path) -> None:
         from nordocr_cli.compare.answers import AnswerFile
 
-        self._server, self._answers = server, AnswerFile(answers, server.model)
+        self._server = server
+        self._answers = AnswerFile(answers, server.model)
 
     def recognize(
         self, crops: "Sequence[Image]", languages: Sequence[str] = ()
@@ -131,7 +135,8 @@ class PpocrRecognizer:
         for crop in crops:
             bgr = np.ascontiguousarray(crop[..., ::-1])
             found = self._engine(bgr, use_det=False, use_cls=False, use_rec=True)
-            texts, scores = found.txts or ("",), found.scores or (0.0,)
+            texts = found.txts or ("",)
+            scores = found.scores or (0.0,)
             readings.append(Recognition(texts[0], float(scores[0])))
         return readings
 

@@ -12,7 +12,9 @@ from nordocr_cli.errors import DataError, UsageError
 from nordocr_cli.limits import read_text
 from nordocr_cli.printable import printable
 
-_ID, _IMAGE, _TEXT = "id", "image", "text"
+_ID = "id"
+_IMAGE = "image"
+_TEXT = "text"
 # What a spreadsheet would compute gets an apostrophe in front.
 _COMPUTED = ("=", "+", "-", "@", "'")
 

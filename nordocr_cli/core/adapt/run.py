@@ -36,7 +36,10 @@ if TYPE_CHECKING:
     from nordocr_cli.records import Recognition
     from nordocr_cli.runtime.protocols import Recognizer
 
-LABELS, ASK, ADAPT_FILE, REQUEST = "labels.jsonl", "ask.tsv", "adapt.json", "request.json"
+LABELS = "labels.jsonl"
+ASK = "ask.tsv"
+ADAPT_FILE = "adapt.json"
+REQUEST = "request.json"
 # Agreement is a weak judge, so that fewer of the labels are held out than in a fine-tuning.
 _VAL_SHARE = 0.1
 _READ_AGAIN = "delete it and run the same command again, which reads these lines again"
@@ -57,7 +60,8 @@ def run_adapt(
     from nordocr_cli.training.malloc import limit_primitive_cache
 
     limit_primitive_cache()  # before the first reading opens torch
-    request, folder = plan.request, plan.request.run_dir
+    request = plan.request
+    folder = plan.request.run_dir
     _claim_folder(plan)
     lines = _find_lines(plan, progress)
     model = plan.weights
@@ -129,7 +133,8 @@ def _distance(readings: Sequence[LineReadings], one: str, other: str) -> float:
     """Return the edits between the readings of two engines, a character of the longer reading."""
     edits = characters = 0
     for line in readings:
-        first, second = canonical(line.texts[one]), canonical(line.texts[other])
+        first = canonical(line.texts[one])
+        second = canonical(line.texts[other])
         edits += Levenshtein.distance(first, second)
         characters += max(len(first), len(second))
     return edits / max(1, characters)
@@ -139,7 +144,8 @@ def _claim_folder(plan: AdaptPlan) -> None:
     """Write down whose folder it is. Raises UsageError when it holds another adaptation, whose
     lines and readings would be mixed with these, or something else.
     """
-    request, folder = plan.request, plan.request.run_dir
+    request = plan.request
+    folder = plan.request.run_dir
     own = {
         "scans": [str(path) for path in request.scans],
         "model": str(plan.weights),

@@ -14,7 +14,8 @@ from rapidfuzz.distance import Levenshtein
 from nordocr_cli.metrics.text import canonical, squeezed
 
 # Shorter readings agree by chance: as they stand, and where each character has another witness.
-_MIN_CHARACTERS, _MIN_VOTED = 2, 8
+_MIN_CHARACTERS = 2
+_MIN_VOTED = 8
 # An engine that differs in more than this part of the characters has read something else.
 _MAX_DIFFERENCE = 0.5
 
@@ -95,13 +96,15 @@ def _is_short(close: list[_Alignment], length: int) -> bool:
 
 def _align(pivot: str, other: str) -> _Alignment:
     """Align `other` to `pivot`, both with their spaces."""
-    text, theirs = squeezed(pivot), squeezed(other)
+    text = squeezed(pivot)
+    theirs = squeezed(other)
     in_front = _spaces_in_front(other)
     same = [False] * len(text)
     inserts = [False] * (len(text) + 1)
     spaces: list[bool | None] = [None] * len(text)
     for operation in Levenshtein.opcodes(text, theirs):
-        start, there = operation.src_start, operation.dest_start
+        start = operation.src_start
+        there = operation.dest_start
         if operation.tag == "insert":
             inserts[start] = True
             continue

@@ -73,7 +73,8 @@ def run_external(command: str, document: Path, rounds: int) -> External:
             files.append(str(file))
         commands = [[word.replace(PAGE, file) for word in words] for file in files]
 
-        runs, pages = [], []
+        runs = []
+        pages = []
         for _ in range(rounds):
             began = time.perf_counter()
             printed = [_run(name, command) for command in commands]

@@ -97,7 +97,9 @@ def _cut_regions(
         return _cut_found(pages, request.limit, progress)
 
     chosen = set(_spread(layout.num_regions, request.limit))
-    number, crops, kept = 0, [], []
+    number = 0
+    crops = []
+    kept = []
     sizes = layout.sizes or ((0, 0),) * len(layout.pages)
     for page, size in zip(layout.pages, sizes, strict=True):
         if page.index >= len(pages):

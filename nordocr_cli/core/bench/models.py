@@ -46,7 +46,10 @@ def open_models(
     """
     from nordocr_cli.runtime.recognizers import open_recognizer
 
-    specs, opened, loads, skipped = [], [], [], {}
+    specs = []
+    opened = []
+    loads = []
+    skipped = {}
     for spec in models:
         began = time.perf_counter()
         try:
@@ -69,7 +72,8 @@ def open_models(
             "none of the models can run here: " + "; ".join(skipped.values())
         )
     names = _names(specs, [recognizer.name for recognizer in opened])
-    weights, hashes = _weights(specs, opened), _hashes(specs)
+    weights = _weights(specs, opened)
+    hashes = _hashes(specs)
     found = zip(specs, opened, names, loads, weights, hashes, strict=True)
     return [Opened(*each) for each in found], skipped
 
@@ -102,7 +106,8 @@ def _weights(specs: Sequence[str], opened: "Sequence[Recognizer]") -> list[str]:
     """
     from nordocr_cli.runtime.recognizers import RunnerRecognizer
 
-    files, made_from = _hashes(specs), {}
+    files = _hashes(specs)
+    made_from = {}
     for sha256, recognizer in zip(files, opened, strict=True):
         if (
             isinstance(recognizer, RunnerRecognizer)

@@ -38,7 +38,8 @@ def by_stages(
     recognizer: "RunnerRecognizer", crops: "Sequence[Image]", read_s: float
 ) -> Pass:
     """Read the crops as the recognizer does, and time each stage separately."""
-    contract, clock = recognizer.runner.contract, time.perf_counter
+    contract = recognizer.runner.contract
+    clock = time.perf_counter
     began = clock()
     geometry = contract.geometry
     lines = [resize_line(tightened(crop, geometry), geometry) for crop in crops]

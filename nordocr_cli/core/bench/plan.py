@@ -16,7 +16,8 @@ from nordocr_cli.geometry import Geometry
 from nordocr_cli.runtime.device import parse_device
 from nordocr_cli.runtime.specs import parse_spec
 
-NETWORK_RESULT, TESSERACT_RESULT = "svtrv2_result.json", "tess_result.json"
+NETWORK_RESULT = "svtrv2_result.json"
+TESSERACT_RESULT = "tess_result.json"
 DOCUMENTS = (".tif", ".tiff", ".pdf")
 DEFAULT_MODELS = ("nordocr-default", "tesseract")
 
@@ -160,7 +161,8 @@ def plan(request: BenchRequest) -> BenchPlan:
         widths = read_widths(request.widths)
         return BenchPlan(request, widths=widths, geometry=geometry, baseline=baseline)
 
-    document, regions = request.document, None
+    document = request.document
+    regions = None
     if document:
         if not document.is_file():
             raise UsageError(f"no document {document}")

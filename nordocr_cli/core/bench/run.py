@@ -80,7 +80,8 @@ def run(plan: BenchPlan, progress: Progress = SILENT) -> BenchResult:
     model or program can run here, UsageError for a baseline of another machine, and what reading
     lines and models raises.
     """
-    request, before = plan.request, plan.baseline
+    request = plan.request
+    before = plan.baseline
     _require_this_machine_can(plan)
     opened, skipped = open_models(
         request.models, request.device, request.threads, request.precision, progress
@@ -138,7 +139,8 @@ def _time(
 ) -> _Timed:
     from nordocr_cli.runtime.stopwatch import time_side_by_side
 
-    threads, grid = request.threads, request.grid
+    threads = request.threads
+    grid = request.grid
     recognizers = [model.recognizer for model in opened]
     if grid:
         _require_widths(recognizers, grid[1])
@@ -306,14 +308,16 @@ def _row(
 ) -> Row:
     from nordocr_cli.runtime.recognizers import RunnerRecognizer
 
-    recognizer, runner = model.recognizer, None
+    recognizer = model.recognizer
+    runner = None
     of_network: dict[str, Any] = {}
     if isinstance(recognizer, RunnerRecognizer):
         runner = recognizer.runner
         of_network = _network_figures(recognizer, source, peaks)
     runs_on = runner or recognizer
 
-    median_s, count = median(lap.all_lines_s), len(source.crops)
+    median_s = median(lap.all_lines_s)
+    count = len(source.crops)
     calls = sum(map(len, lap.single_line_ms))
     pages_per_s = None
     if source.pages:
@@ -388,7 +392,8 @@ def _external_row(found: External, source: Lines) -> Row:
     """Return the row of a program that finds its own lines. Their number may differ from the
     reference, whose lines are matched by position.
     """
-    middle, count = median(found.runs_s), sum(len(page.regions) for page in found.pages)
+    middle = median(found.runs_s)
+    count = sum(len(page.regions) for page in found.pages)
     return Row(
         name=found.name,
         backend="external",

@@ -60,7 +60,8 @@ def require_comparable(
     """
     for key in _SAME_MACHINE:
         if before.environment.get(key) != environment.get(key):
-            then, now = before.environment.get(key), environment.get(key)
+            then = before.environment.get(key)
+            now = environment.get(key)
             raise UsageError(
                 f"not comparable: {path} was measured with {key} {then!r}, this with {now!r}"
             )

@@ -122,7 +122,8 @@ class ComparePlan:
 
     def to_json(self) -> dict[str, Any]:
         """Return the plan as plain JSON values."""
-        request, reference = self.request, self.request.reference
+        request = self.request
+        reference = self.request.reference
         value: dict[str, Any] = {
             "document": str(request.document),
             "svtrv2": str(request.first),
@@ -154,7 +155,8 @@ def plan(request: CompareRequest) -> ComparePlan:
     Raises UsageError for a missing file and an output that is an input, DataError for readings or
     regions that are damaged.
     """
-    reference, outputs = request.reference, request.outputs
+    reference = request.reference
+    outputs = request.outputs
     if not request.document.is_file():
         raise UsageError(f"no document {request.document}")
     answers = reference.answers

@@ -83,7 +83,8 @@ class Compare3wayResult:
 
     def remarks(self) -> list[str]:
         """Return what the tables do not show."""
-        verdict, found = self.verdict, []
+        verdict = self.verdict
+        found = []
         if verdict.scored:
             first, second = verdict.engines
             names = (

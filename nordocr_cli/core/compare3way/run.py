@@ -85,7 +85,8 @@ def run(plan: ComparePlan, progress: Progress = SILENT) -> Compare3wayResult:
     _warn_of_missing(missing, request, len(pages), progress)
     _warn_of_confidences(layouts, request, progress)
     lines = _compared_lines(groups, request)
-    third, vlm = _third_name(request), None
+    third = _third_name(request)
+    vlm = None
     if request.reference.answers:
         lines, third, vlm = _ask_vlm(lines, request, pages, progress)
     lines = [
@@ -121,7 +122,8 @@ def _read_layouts(
 ) -> tuple[list[Layout], list[Path]]:
     """The readings of every engine, then ground truth; and the files of readings made now."""
     request = plan.request
-    layouts, written = [], []
+    layouts = []
+    written = []
     for number, source in enumerate(request.sources):
         layout = plan.layouts[number]
         if layout is None:

@@ -98,7 +98,8 @@ class EnginePlan:
             self.engine.name.removesuffix(suffix("tensorrt-rtx")) + suffix("tensorrt")
         )
         target = classic if self.backend == "tensorrt-rtx" else self.engine
-        requested, weights = self.ranges.precision, self.weights
+        requested = self.ranges.precision
+        weights = self.weights
         if weights not in ("fp32", requested) or (
             weights == "fp32" and requested == "bf16"
         ):
@@ -255,11 +256,9 @@ def require_width(
     the export compared with the network (its own maximum width and those of its profile's engines),
     or, with an unknown trained width, beyond its own.
     """
-    max_width, trained, known = (
-        plan.ranges.widest.max_width,
-        contract.trained_widths,
-        contract.geometry.max_width,
-    )
+    max_width = plan.ranges.widest.max_width
+    trained = contract.trained_widths
+    known = contract.geometry.max_width
     if trained:
         profile = profile_from_json(contract.profile, f"{plan.onnx}: embedded profile")
         known = max(
@@ -360,7 +359,8 @@ def _ranges(
         raise UsageError(
             f"{arch.name}: {where and where + ': '}{problem['msg'].removeprefix('Value error, ')}"
         ) from None
-    min_width, widest = ranges.ranges[0].min_width, ranges.widest
+    min_width = ranges.ranges[0].min_width
+    widest = ranges.widest
     if min_width < _NARROWEST_PX:
         raise UsageError(
             f"{arch.name}: min width {min_width} px is below {_NARROWEST_PX}, the narrowest that is"

@@ -100,7 +100,9 @@ class EngineResult:
         """
         if self.plan.backend != "tensorrt" or self.pipeline_conflicts():
             return None
-        plan, ranges, geometry = self.plan, self.plan.ranges.widest, self.plan.geometry
+        plan = self.plan
+        ranges = self.plan.ranges.widest
+        geometry = self.plan.geometry
         return ConsumerConfig(
             engine_path=plan.engine.as_posix(),
             arch=plan.arch.name,
@@ -116,7 +118,8 @@ class EngineResult:
         """Return the cells of one row: engine, GPU, MB, precision, ranges, memory that an execution
         context reserves.
         """
-        memory, size = self.side["activation_bytes"], self.side["engine"]["size_bytes"]
+        memory = self.side["activation_bytes"]
+        size = self.side["engine"]["size_bytes"]
         bands = "; ".join(
             ", ".join(f"{b}x{w}" for b, w in band.ends().values())
             for band in self.plan.ranges.ranges
@@ -378,7 +381,9 @@ def _find_onnx(plan: EnginePlan, progress: Progress) -> OnnxFile:
     """Return the checked file to build from: the given one, or its fp16 form next to it. Strongly
     typed networks take their precision from the ONNX, so an fp32 file never gives an fp16 engine.
     """
-    path, requested, sibling = plan.onnx, plan.ranges.precision, fp16_sibling(plan.onnx)
+    path = plan.onnx
+    requested = plan.ranges.precision
+    sibling = fp16_sibling(plan.onnx)
     if not path.is_file() and not (requested == "fp16" and sibling.is_file()):
         raise UsageError(
             f"no ONNX model {path}; make it with `nordocr export RUN -o {path}`"
@@ -390,9 +395,11 @@ def _find_onnx(plan: EnginePlan, progress: Progress) -> OnnxFile:
         require_engine_weights(path, given.precision)
     if requested != "fp16":
         if given:
-            found, other = f"is {given.precision}", given.precision
+            found = f"is {given.precision}"
+            other = given.precision
         else:
-            found, other = "does not exist", "fp16"
+            found = "does not exist"
+            other = "fp16"
         raise ArtifactError(
             f"{path} {found}, but --precision {requested} was requested, and an engine takes its"
             f" precision from the ONNX: give the {requested} model (nordocr export RUN --precision"
@@ -422,7 +429,8 @@ def _find_onnx(plan: EnginePlan, progress: Progress) -> OnnxFile:
 
 def _differences(half: Contract, full: Contract) -> str:
     """Return the entries in which two contracts differ, except the precision."""
-    ours, other = half.to_json(), full.to_json()
+    ours = half.to_json()
+    other = full.to_json()
     own = ("precision", JSON_DIGEST)
     differing = [key for key in ours if key not in own and ours[key] != other[key]]
     return ", ".join(

@@ -58,7 +58,8 @@ def write_page(
     """
     from nordocr_cli.metrics.html_report import evaluation_page, render_page
 
-    reader, total = result.model["name"], result.report.total
+    reader = result.model["name"]
+    total = result.report.total
     where = f"{total.lines:,} recorded lines"
     if store_path:
         where = f"{total.lines:,} lines of {store_path}"

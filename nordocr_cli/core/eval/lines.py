@@ -343,7 +343,8 @@ def _named_as_in_the_store(
     if len(documents) != 1:
         return list(recorded)
 
-    own, document = f"{path.stem}:p", f"{documents.pop()}:p"
+    own = f"{path.stem}:p"
+    document = f"{documents.pop()}:p"
     renamed = []
     for line in recorded:
         name = line.result.id

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from nordocr_cli.core.eval.result import EvalResult
     from nordocr_cli.metrics.score import LineScore
 
-_RIGHT, _WRONG = 1.0, 0.0  # confidence, by which overlays colour lines
+# The confidence by which overlays colour a line.
+_RIGHT = 1.0
+_WRONG = 0.0
 
 
 def require_pages(store: Path | None) -> None:
@@ -76,18 +78,21 @@ def _marked(lines: ManifestLines, scores: dict[int, "LineScore"]) -> Iterator[Re
     for index, score in scores.items():
         place = lines.place(index)
         assert place is not None
-        text, confidence = score.reference, _RIGHT
+        text = score.reference
+        confidence = _RIGHT
         if not score.exact:
             # Few fonts have the white brackets.
             marked = marked_difference(score.reference, score.hypothesis)
-            text, confidence = marked.translate({ord("⟦"): "[", ord("⟧"): "]"}), _WRONG
+            text = marked.translate({ord("⟦"): "[", ord("⟧"): "]"})
+            confidence = _WRONG
         reading = Recognition(text, confidence)
         yield ReadLine(place.box, reading, outline=place.outline)
 
 
 def _free_name(folder: Path, stem: str, taken: list[str]) -> Path:
     """FOLDER/STEM.png, with a number where two images have the same name."""
-    target, number = folder / f"{stem}.png", 2
+    target = folder / f"{stem}.png"
+    number = 2
     while str(target) in taken:
         target, number = folder / f"{stem}-{number}.png", number + 1
     return target

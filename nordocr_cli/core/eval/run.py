@@ -102,7 +102,9 @@ def _read_store(plan: EvalPlan, store: Path, progress: Progress) -> Hypotheses:
     from nordocr_cli.runtime.recognizers import contract_of
 
     request = plan.request
-    contract, model, recognizer = None, request.model, request.recognizer
+    contract = None
+    model = request.model
+    recognizer = request.recognizer
     if recognizer is None and plan.kind != "recorded":
         recognizer = _open(request, model, request.decoders[0])
         contract = contract_of(recognizer)

@@ -159,7 +159,8 @@ def plan_export(
         raise UsageError(f"--output {output}: the name of an ONNX model ends in .onnx")
     imports = _plan_import(checkpoint, output, options)
     if imports:
-        weights, contract = imports.output, imports.contract()
+        weights = imports.output
+        contract = imports.contract()
     else:
         weights = find_weights(checkpoint)
         contract = _exportable(weights, checkpoint)

@@ -31,7 +31,8 @@ class ExportedFile:
     @property
     def checks(self) -> list[tuple[str, str]]:
         """Return the checks that this file passed, each with its finding."""
-        file, contract = self.file, self.file.contract
+        file = self.file
+        contract = self.file.contract
         aside = contract_path(file.path).name
         rows = [
             ("opset", str(file.opset)),

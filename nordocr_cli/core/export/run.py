@@ -96,7 +96,8 @@ def _imported(plan: ExportPlan, progress: Progress) -> ExportPlan:
 
 
 def _warn_of_width(contract: Contract, progress: Progress) -> None:
-    trained, reads = contract.trained_widths, contract.geometry.max_width
+    trained = contract.trained_widths
+    reads = contract.geometry.max_width
     if trained and reads > trained[1]:
         progress.warn(
             f"trained on lines up to {trained[1]} px, exported for lines up to {reads} px: evaluate"
@@ -154,7 +155,9 @@ class _Exporter:
         from nordocr_cli.deploy.onnx_export import reference
         from nordocr_cli.deploy.store_check import StoreReference
 
-        self.plan, self.network, self.progress = plan, network, progress
+        self.plan = plan
+        self.network = network
+        self.progress = progress
         self.contract = replace(plan.contract, parent_sha256=sha256_of(plan.weights))
         in_fp32 = reference(network, self.contract)
         self.lines: StoreReference | None = None

@@ -91,7 +91,9 @@ class FinetunePlan:
 
     def to_json(self) -> dict[str, Any]:
         """Return the plan as plain JSON values."""
-        request, train, facts = self.request, self.profile.train, self.facts
+        request = self.request
+        train = self.profile.train
+        facts = self.facts
         charset = self.choice.charset
         lines_seen = self.steps * train.batch_size
         expected = duration(lines_seen / _CPU_LINES_PER_S)

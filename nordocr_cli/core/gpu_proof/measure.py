@@ -159,7 +159,9 @@ def compare_scans(device: "torch.device") -> Iterator[dict[str, Any]]:
 
     for length in _SCAN_LENGTHS:
         torch.manual_seed(length)
-        n, channels, states = 2, 8, 16
+        n = 2
+        channels = 8
+        states = 16
         inputs = (
             torch.randn(n, length, channels),
             torch.rand(n, length, channels) * 0.1 + 1e-3,

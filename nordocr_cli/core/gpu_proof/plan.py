@@ -8,8 +8,10 @@ from typing import Any
 from nordocr_cli.cores import usable_cores
 from nordocr_cli.errors import UsageError, nearest
 
-# line stores of the folder that travels; SHORT has lines of at most 128 px
-STORE, DEV, SHORT = "train.lmdb", "dev.lmdb", "short.lmdb"
+# Line stores of the folder that travels.
+STORE = "train.lmdb"
+DEV = "dev.lmdb"
+SHORT = "short.lmdb"  # lines of at most 128 px
 # A command on a lent GPU machine may run ten minutes; the last half minute writes the results.
 DEFAULT_MINUTES = 9.5
 _CORES_A_STEP = 4

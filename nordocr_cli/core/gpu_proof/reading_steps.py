@@ -43,7 +43,8 @@ def _trained(scene: Scene) -> Path:
 def inference(scene: Scene) -> dict[str, Any]:
     """Lines a second with each backend, the network alone at batch 64 x 768 px, and compiled."""
     found: dict[str, Any] = {}
-    run, onnx = _trained(scene), scene.work / "model.onnx"
+    run = _trained(scene)
+    onnx = scene.work / "model.onnx"
     half = onnx.with_name("model.fp16.onnx")
     device = ("--device", scene.device)
     forms: dict[str, tuple[Path, tuple[object, ...]]] = {

@@ -3,8 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-_TRAIN_COMPILED, _TRAIN_EAGER, _DATA_WAIT, _LOADER = 0.35, 0.20, 0.05, 1000.0
-_INFERENCE, _SAME_TEXTS = 0.40, 0.999
+_TRAIN_COMPILED = 0.35
+_TRAIN_EAGER = 0.20
+_DATA_WAIT = 0.05
+_LOADER = 1000.0
+_INFERENCE = 0.40
+_SAME_TEXTS = 0.999
 
 
 def targets(steps: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -72,7 +76,8 @@ def _same_texts(known: Mapping[str, Any]) -> float | None:
 
 
 def _share_of_texts(row: Mapping[str, Any]) -> float | None:
-    same, lines = row.get("same_text"), row.get("lines")
+    same = row.get("same_text")
+    lines = row.get("lines")
     if same is None or not lines:
         return None
     return float(same) / float(lines)

@@ -18,7 +18,8 @@ from nordocr_cli.core.gpu_proof.steps import RUN
 def main() -> None:
     """Run the step; a failure is written, and an unexpected one is raised too."""
     _end_with_parent()
-    name, file = sys.argv[1], Path(sys.argv[2])
+    name = sys.argv[1]
+    file = Path(sys.argv[2])
     given = json.loads(file.read_text(encoding="utf-8"))["scene"]
     scene = Scene(
         folder=Path(given["folder"]),

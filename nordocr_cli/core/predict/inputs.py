@@ -16,11 +16,13 @@ PageLayout = Literal["auto", "line", "page", "tesseract"]
 ResolvedLayout = Literal["line", "page", "tesseract"]
 
 _SORTED_UP_TO = 10_000  # images of a folder; a larger folder is read in its own order
-# An image at least so high, and less than so many times as wide, is no line.
-_PAGE_HEIGHT_PX, _PAGE_ASPECT = 400, 4
+# An image is no line when it is at least so high and less than so many times as wide.
+_PAGE_HEIGHT_PX = 400
+_PAGE_ASPECT = 4
 # A wider image from this height up, as of several lines of a page, is decoded to count its rows of
 # text, unless that takes much memory.
-ROWS_HEIGHT_PX, _ROWS_PIXELS = 120, 25_000_000
+ROWS_HEIGHT_PX = 120
+_ROWS_PIXELS = 25_000_000
 _SAMPLED = 16  # images of a folder whose headers tell whether it holds pages
 _HEADER_BYTES = 1 << 20
 

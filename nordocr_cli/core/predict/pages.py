@@ -58,8 +58,10 @@ class PageReader:
     def __init__(
         self, recognizer: "Recognizer", language: str, crop: Crop, counts: Counts
     ) -> None:
-        self._recognizer, self._language = recognizer, language
-        self._crop, self._counts = crop, counts
+        self._recognizer = recognizer
+        self._language = language
+        self._crop = crop
+        self._counts = counts
 
     def recognize(self, crops: Sequence[Pixels]) -> list[Recognition]:
         """Read cut lines."""
@@ -83,19 +85,23 @@ class PageReader:
 
         if isinstance(finder, LineFinder):
             result = find_lines(finder, page.pixels, page.resolution, self.recognize)
-            square, found = result.page, result.found
+            square = result.page
+            found = result.found
             places = [LinePlace(line.outline, line.paragraph) for line in found.lines]
-            turns, uncovered = found.quarter_turns, found.uncovered_share
+            turns = found.quarter_turns
+            uncovered = found.uncovered_share
         else:
             square = with_square_dots(page.pixels, page.resolution)
             places = [LinePlace(Outline.of_box(box)) for box in finder.find(square.pixels)]
-            turns, uncovered = 0, 0.0
+            turns = 0
+            uncovered = 0.0
 
         lines = list(self._read(replace(page, pixels=square.pixels), places))
         doubts = page_doubts([line.reading for line in lines], uncovered)
         kept = [line for line in lines if line.reading.text.strip()]
         if square.is_scaled:
-            x_factor, y_factor = 1 / square.x_factor, 1 / square.y_factor
+            x_factor = 1 / square.x_factor
+            y_factor = 1 / square.y_factor
             kept = [_scaled(line, x_factor, y_factor) for line in kept]
         return replace(self._done(page, kept, doubts), quarter_turns=turns)
 

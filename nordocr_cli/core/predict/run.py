@@ -46,7 +46,8 @@ __all__ = [
 
 ImageBatch = list[tuple[Path, "Image | DataError"]]  # images, or why one cannot be read
 
-_FIRST_LINES, _LINES_AT_A_TIME = 64, 256
+_FIRST_LINES = 64
+_LINES_AT_A_TIME = 256
 _PIXELS_AT_A_TIME = 64_000_000
 
 
@@ -191,7 +192,8 @@ class Reader:
         recognizer: "Recognizer | None" = None,
     ) -> None:
         options.check()
-        self.options, self._progress = options, progress
+        self.options = options
+        self._progress = progress
         self.recognizer = self._for_wide_lines(recognizer or self._open_recognizer())
 
     def read(
@@ -343,7 +345,8 @@ class Reader:
         self, files: Iterable[Path], contents: Contents, counts: Counts
     ) -> Iterator[ReadPage]:
         counts.progress.start("reading")
-        recognizer, language = self.recognizer, self.options.language
+        recognizer = self.recognizer
+        language = self.options.language
         for batch in _ahead(_batches(files, contents)):
             crops = [crop for _, crop in batch if not isinstance(crop, DataError)]
             readings = iter(recognizer.recognize(crops, [language] * len(crops)))
@@ -409,7 +412,8 @@ def _batches(files: Iterable[Path], contents: Contents) -> "Iterator[ImageBatch]
     and memory holds; few the first time, so that the network begins at once.
     """
     batch: ImageBatch = []
-    pixels, maximum = 0, _FIRST_LINES
+    pixels = 0
+    maximum = _FIRST_LINES
     for path in files:
         try:
             crop = _read_line_image(path, contents)
@@ -419,7 +423,9 @@ def _batches(files: Iterable[Path], contents: Contents) -> "Iterator[ImageBatch]
             batch.append((path, error))
         if len(batch) >= maximum or pixels >= _PIXELS_AT_A_TIME:
             yield batch
-            batch, pixels, maximum = [], 0, _LINES_AT_A_TIME
+            batch = []
+            pixels = 0
+            maximum = _LINES_AT_A_TIME
     if batch:
         yield batch
 

@@ -83,7 +83,8 @@ class Threads:
     """This process's threads: OpenCV and the hashes run outside Python's lock."""
 
     def __init__(self, sources: Sequence[Source], pool: ThreadPoolExecutor) -> None:
-        self._sources, self._pool = sources, pool
+        self._sources = sources
+        self._pool = pool
 
     def outcomes(
         self, rules: PrepRules, rows: Iterable[IndexedEntry]
@@ -113,7 +114,9 @@ class Ray:
             import ray.data
         except ImportError as error:
             raise missing("ray", "--engine ray") from error
-        self._ray, self._specs, self._progress = ray, tuple(specs), progress
+        self._ray = ray
+        self._specs = tuple(specs)
+        self._progress = progress
         if not ray.is_initialized():
             # a cluster that we start reports to nobody
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -144,7 +147,8 @@ class Ray:
         """
         # travels once to each node, not with every shard
         shared = self._ray.put((os.getcwd(), self._specs, rules))
-        shards_of, remaining = Counter[str](), iter(rows)
+        shards_of = Counter[str]()
+        remaining = iter(rows)
         elsewhere: Any = _shard_elsewhere  # Ray's types know nothing of `fn_args`
         while some := list(islice(remaining, _RAY_ROWS_A_DATASET)):
             shards = [

@@ -25,14 +25,16 @@ if TYPE_CHECKING:
     from nordocr_cli.pixels import Pixels
 
 # Below these nothing can be read: letters need some six pixels.
-_MINIMUM_HEIGHT_PX, _MINIMUM_WIDTH_PX = 6, 3
+_MINIMUM_HEIGHT_PX = 6
+_MINIMUM_WIDTH_PX = 3
 # Even "i" and "l" are wider than this share of the line's height.
 _NARROWEST_CHARACTER = 0.15
 # Levels, of 255, between paper and ink: less is hardly seen.
 _MINIMUM_CONTRAST = 24
 # Levels between the averages of a line's cells.
 _MINIMUM_CELL_CONTRAST = 3
-_CELL_ROWS, _CELL_COLUMNS = 2, 33
+_CELL_ROWS = 2
+_CELL_COLUMNS = 33
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,8 @@ class PrepRules:
         from nordocr_cli.data.resize import resize_line
         from nordocr_cli.data.text_band import tightened
 
-        row, geometry = entry.row, self.geometry
+        row = entry.row
+        geometry = self.geometry
         assert row is not None
         try:
             crop = source.crop(entry)

@@ -254,8 +254,10 @@ class _Run:
         self.stats = PrepStats()
         self.total = self.resumed = 0
         self.opened: list[tuple[SourceSpec, Source]] = []
-        self._profile, self._output = profile, output
-        self._options, self._progress = options, progress
+        self._profile = profile
+        self._output = output
+        self._options = options
+        self._progress = progress
         self._paths = options.split.stores(output)
         self._writers: list[LineStoreWriter] = []
         self._parts: dict[str, int] = {}
@@ -359,7 +361,9 @@ class _Run:
 
         for run in find_unfinished(self._paths[0]):
             run.remove()
-        stats, oov, on_bad = self.stats, self._options.oov, self._options.on_bad
+        stats = self.stats
+        oov = self._options.oov
+        on_bad = self._options.on_bad
         quarantine = stats.write_list(quarantine_path(self._output))
         charset = self._profile.load_charset()
         hints = self.hints()
@@ -452,8 +456,10 @@ class _Stores:
         journal: "PrepJournal",
         drop_duplicates: bool,
     ) -> None:
-        self._writers, self._placement = writers, placement
-        self._stats, self._journal = stats, journal
+        self._writers = writers
+        self._placement = placement
+        self._stats = stats
+        self._journal = journal
         self._drop_duplicates = drop_duplicates
 
     def take(self, entry: Entry, outcome: LeftOut | PreparedLine) -> None:
@@ -480,7 +486,8 @@ class _Stores:
                 writer.commit()
 
     def _keep(self, line: PreparedLine, entry: Entry) -> LeftOut | None:
-        pixels, stats = line.encoded.pixels_sha256, self._stats
+        pixels = line.encoded.pixels_sha256
+        stats = self._stats
         first_text = self._placement.first_text(pixels)
         if self._drop_duplicates and first_text == line.row.text:
             return LeftOut("duplicate", "picture and text are those of an earlier row")
@@ -674,7 +681,8 @@ def _survey(sources: Sequence[tuple[SourceSpec, Source]], select: Selection) -> 
     row.
     """
     found = _Survey()
-    languages, subsets = Counter[str](), Counter[str]()
+    languages = Counter[str]()
+    subsets = Counter[str]()
     for _, entry in _rows(sources):
         found.total += 1
         if entry.row is None:
@@ -723,7 +731,8 @@ def _decide_over_width(
     selected = (
         row for row in _rows(sources) if row[1].row and not select.left_out(row[1].row)
     )
-    crops, over_wide = 0, list[float]()
+    crops = 0
+    over_wide = list[float]()
     for found in in_order(pool, ratio, selected):
         crops += 1
         if found > 1:

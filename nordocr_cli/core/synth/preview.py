@@ -22,9 +22,14 @@ from nordocr_cli.data.synth.render import RenderedLine, Style, render_line
 from nordocr_cli.data.synth.texts import Text
 
 _SAMPLE = "Årets resultat 1 234 567,89 kr"
-_LABEL_PX, _MARGIN, _COLUMNS, _MAXIMUM_COLUMN_PX = 13, 6, 3, 700
+_LABEL_PX = 13
+_MARGIN = 6
+_COLUMNS = 3
+_MAXIMUM_COLUMN_PX = 700
 _ROW_GAP = _LABEL_PX + 2 * _MARGIN
-_DESK, _LABEL_INK, _TITLE_INK = (255, 236, 214), (160, 0, 0), (0, 0, 0)
+_DESK = (255, 236, 214)
+_LABEL_INK = (160, 0, 0)
+_TITLE_INK = (0, 0, 0)
 
 Picture = NDArray[Any]  # uint8 (h, w, 3)
 PreviewRow = Sequence[tuple[str, Picture]]  # captions and pictures that stand side by side
@@ -167,7 +172,8 @@ def _widest_picture(row: PreviewRow) -> int:
 
 
 def _drawn(parts: Sequence[tuple[str, Sequence[PreviewRow]]], job: Job) -> bytes:
-    font, height = label_font(job.charset, _LABEL_PX), job.geometry.height
+    font = label_font(job.charset, _LABEL_PX)
+    height = job.geometry.height
     scaled = [(title, [_scaled_row(row, job) for row in rows]) for title, rows in parts]
     all_rows = [row for _, rows in scaled for row in rows]
     widest = max(map(_widest_picture, all_rows))
@@ -176,7 +182,8 @@ def _drawn(parts: Sequence[tuple[str, Sequence[PreviewRow]]], job: Job) -> bytes
     row_px = height + _ROW_GAP
     tall = sum(_ROW_GAP + _MARGIN + row_px * len(rows) for _, rows in scaled) + _MARGIN
     sheet = Image.new("RGB", (max(widest, _COLUMNS * column_px) + 2 * _MARGIN, tall), _DESK)
-    draw, y = ImageDraw.Draw(sheet), 0
+    draw = ImageDraw.Draw(sheet)
+    y = 0
     for title, rows in scaled:
         draw.text((_MARGIN, y + _MARGIN), title, fill=_TITLE_INK, font=font)
         y += _ROW_GAP + _MARGIN

@@ -122,11 +122,9 @@ class TrainPlan:
 
     def to_json(self) -> dict[str, Any]:
         """Return the plan as plain JSON values."""
-        request, settings, geometry = (
-            self.request,
-            self.profile.train,
-            self.profile.geometry,
-        )
+        request = self.request
+        settings = self.profile.train
+        geometry = self.profile.geometry
         charset = self.charset
         train: dict[str, Any] = {
             "stores": _described(
@@ -171,7 +169,8 @@ class TrainPlan:
         """Lines of a batch by GPU and width."""
         if self.request.batch_size == "auto":
             return "as many as fit: measured at the start"
-        settings, widest = self.profile.train, self.profile.geometry.max_width
+        settings = self.profile.train
+        widest = self.profile.geometry.max_width
         if self.profile.model.fixed_input_size:
             widths = [settings.batch_width_px]
         else:
@@ -362,7 +361,8 @@ def _earlier_run(runs: Path, model: ModelTable) -> _EarlierRun | None:
     for file in sorted(files, key=lambda path: path.stat().st_mtime, reverse=True):
         try:
             facts = read_run(file.parent)
-            result, profile = facts["result"], facts["profile"]
+            result = facts["result"]
+            profile = facts["profile"]
             if profile["model"] != table or result["lines_per_s"] <= 0:
                 continue
             return _EarlierRun(

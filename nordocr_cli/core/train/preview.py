@@ -26,9 +26,13 @@ if TYPE_CHECKING:
     from nordocr_cli.charset import Charset
     from nordocr_cli.data.batches import Batch
 
-_BATCHES, _SAMPLES = 6, 8  # shown: so many batches, and so many samples of each
-_LABEL_PX, _MARGIN = 14, 6
-_DESK, _LABEL_INK, _PADDING_INK = (255, 236, 214), (160, 0, 0), (0, 90, 200)
+_BATCHES = 6  # shown
+_SAMPLES = 8  # shown of each batch
+_LABEL_PX = 14
+_MARGIN = 6
+_DESK = (255, 236, 214)
+_LABEL_INK = (160, 0, 0)
+_PADDING_INK = (0, 90, 200)
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,8 @@ def _sheet(batches: "list[Batch]", charset: "Charset", font: Any) -> "Image.Imag
     """Samples under each other, each with its label below it; a blue line marks masked padding."""
     from PIL import Image, ImageDraw
 
-    height, labels = batches[0].images.shape[2], _LABEL_PX + 2 * _MARGIN
+    height = batches[0].images.shape[2]
+    labels = _LABEL_PX + 2 * _MARGIN
     rows = sum(min(_SAMPLES, len(batch)) for batch in batches)
     widest = max(batch.images.shape[3] for batch in batches)
     sheet = Image.new(
@@ -91,7 +96,8 @@ def _sheet(batches: "list[Batch]", charset: "Charset", font: Any) -> "Image.Imag
         (max(widest, 700) + 2 * _MARGIN, rows * (height + labels) + len(batches) * labels),
         _DESK,
     )
-    draw, y = ImageDraw.Draw(sheet), 0
+    draw = ImageDraw.Draw(sheet)
+    y = 0
     for number, batch in enumerate(batches):
         if batch.masked:
             padding = "padding masked"

@@ -109,7 +109,8 @@ def _resumed_run(
     folder: Path,
     progress: Progress,
 ) -> tuple[Profile, TrainRequest]:
-    file, facts = folder / RUN_FILE, read_run(require_run_folder(folder))
+    file = folder / RUN_FILE
+    facts = read_run(require_run_folder(folder))
     saved = _saved_request(facts.get("request"), file)
     complete = replace(
         request,

@@ -207,7 +207,9 @@ def _train(trainer: "Trainer", start: TrainStart) -> None:
 
 
 def _result(plan: TrainPlan, trainer: "Trainer") -> TrainResult:
-    state, folder, request = trainer.state, trainer.job.folder, plan.request
+    state = trainer.state
+    folder = trainer.job.folder
+    request = plan.request
     elapsed_s = max(state.elapsed_s, 1e-9)
     files: tuple[Path, ...] = ()
     verdict = ""
@@ -287,14 +289,16 @@ def _verdict(request: TrainRequest, trainer: "Trainer") -> str:
     """Judge an overfit check or `--check`; "" for every other run."""
     from nordocr_cli.training.diagnosis import check_verdict, loss_trend, rate_advice
 
-    scores, lr = trainer.scores, trainer.job.settings.lr
+    scores = trainer.scores
+    lr = trainer.job.settings.lr
     faults = scores.faults if scores else {}
     losses = trainer.log.figures("loss") if trainer.log else []
     if request.check:
         return check_verdict(losses, scores.empty if scores else 0.0, faults, lr)
     if not request.overfit:
         return ""
-    exact, lines = trainer.state.best_exact, len(trainer.job.val)
+    exact = trainer.state.best_exact
+    lines = len(trainer.job.val)
     if exact >= OVERFIT_EXACT:
         return f"ok: {exact:.1%} of {lines} lines memorized"
     first, last = loss_trend(losses)

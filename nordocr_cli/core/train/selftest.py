@@ -73,7 +73,8 @@ def selftest_resume(
     )
     cut = steps // 2
     with TemporaryDirectory(prefix="nordocr-selftest-") as name, _threads_kept():
-        whole, stopped = Path(name) / "whole", Path(name) / "stopped"
+        whole = Path(name) / "whole"
+        stopped = Path(name) / "stopped"
         train(logged, replace(short, run_dir=whole), progress=progress)
         try:
             train(
@@ -91,7 +92,8 @@ def selftest_resume(
             ),
             progress=progress,
         )
-        losses, again = _losses(whole), _losses(stopped)
+        losses = _losses(whole)
+        again = _losses(stopped)
         device = "cpu" if read_run(whole)["device"] == "cpu" else "cuda"
     return _compared(steps, cut, losses, again, _TOLERANCE[device])
 

@@ -116,11 +116,14 @@ def _rotated_corners(
 ) -> list[tuple[float, float]]:
     """The corners of a box that is turned clockwise about its centre, as CVAT exports it."""
     turned = math.radians(degrees)
-    cosine, sine = math.cos(turned), math.sin(turned)
-    centre_x, centre_y = x + width / 2, y + height / 2
+    cosine = math.cos(turned)
+    sine = math.sin(turned)
+    centre_x = x + width / 2
+    centre_y = y + height / 2
     corners = []
     for side, level in ((-1, -1), (1, -1), (1, 1), (-1, 1)):
-        across, down = side * width / 2, level * height / 2
+        across = side * width / 2
+        down = level * height / 2
         corners.append(
             (
                 centre_x + across * cosine - down * sine,

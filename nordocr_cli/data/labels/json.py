@@ -94,7 +94,8 @@ def read_mmocr(file: LabelFile) -> Iterator[Entry]:
 def _instance_entry(
     item: Mapping[str, Any], number: int, instance: Mapping[str, Any], where: str
 ) -> Entry:
-    image, text = item["img_path"], instance.get("text")
+    image = item["img_path"]
+    text = instance.get("text")
     points = instance.get("polygon") or _corners(instance.get("bbox"))
     if not points:
         name = image if len(item["instances"]) == 1 else f"{image}:{number}"

@@ -38,7 +38,8 @@ def row_entry(value: Mapping[str, Any], where: str) -> Entry:
         if "error" in value and "text" not in value:
             raise ValueError(f"predict could not read this image: {value['error']}")
         return make_entry(value, where)
-    image, index = str(value.get("image", "")), value["page_index"]
+    image = str(value.get("image", ""))
+    index = value["page_index"]
     box = place.box
     name = f"{image}:p{index + 1}:x{box.x:g}y{box.y:g}"
     placed = {key: item for key, item in value.items() if key not in _PLACE_KEYS}

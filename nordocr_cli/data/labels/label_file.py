@@ -152,7 +152,8 @@ def _lines_in(file: BinaryIO, path: Path) -> Iterator[tuple[int, bytes]]:
             if line.startswith((b"\xff\xfe", b"\xfe\xff")):
                 raise DataError(f"{path}: the file is UTF-16; save it as UTF-8")
             line = line.removeprefix(b"\xef\xbb\xbf")
-        rest, begin = line, file.tell()
+        rest = line
+        begin = file.tell()
         while len(rest) >= _MAX_LINE_BYTES and not rest.endswith(b"\n"):
             # Of a line that is too long only the beginning is kept.
             rest = file.readline(_MAX_LINE_BYTES)

@@ -120,18 +120,19 @@ def _place(shape: Mapping[str, Any]) -> Place:
         raise ValueError(
             "no original_width and original_height; export the regions with them"
         )
-    page_width, page_height = (
-        float(shape["original_width"]),
-        float(shape["original_height"]),
-    )
+    page_width = float(shape["original_width"])
+    page_height = float(shape["original_height"])
     points = shape.get("points")
     if points:
         corners = [(x * page_width / 100, y * page_height / 100) for x, y in points]
         return place_of_points(corners, (round(page_height), round(page_width)))
-    x, y = shape["x"] * page_width / 100, shape["y"] * page_height / 100
-    width, height = shape["width"] * page_width / 100, shape["height"] * page_height / 100
+    x = shape["x"] * page_width / 100
+    y = shape["y"] * page_height / 100
+    width = shape["width"] * page_width / 100
+    height = shape["height"] * page_height / 100
     angle = math.radians(float(shape.get("rotation") or 0))
-    cos, sin = math.cos(angle), math.sin(angle)
+    cos = math.cos(angle)
+    sin = math.sin(angle)
     corners = [
         (x + dx * cos - dy * sin, y + dx * sin + dy * cos)
         for dx, dy in ((0.0, 0.0), (width, 0.0), (width, height), (0.0, height))

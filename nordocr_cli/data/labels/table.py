@@ -204,7 +204,8 @@ def _separator(sample: Sequence[str]) -> str:
 def _label_row(text: str, separator: str) -> Mapping[str, Any]:
     match = _LABEL.fullmatch(text)
     if match is not None and (match[2].strip() or " ") == separator:
-        image, label = match[1], match[3]
+        image = match[1]
+        label = match[3]
         if separator == " ":
             label = text[match.end(1) + 1 :]
     else:

@@ -122,7 +122,9 @@ def _line(line: Element, where: str) -> Region:
 
 def _text(line: Element) -> tuple[str, float | None]:
     """Text of the words, and the mean of their confidences where all have one."""
-    text, confidences, follows_word = "", list[str | None](), False
+    text = ""
+    confidences = list[str | None]()
+    follows_word = False
     for part in children(line, "String", "SP", "HYP"):
         kind = name_of(part)
         if kind == "String":

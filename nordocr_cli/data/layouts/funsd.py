@@ -53,7 +53,8 @@ def _rows(words: Sequence[tuple[Box, str]]) -> list[list[tuple[Box, str]]]:
     """Words in rows: one that begins to the left of the last and below its middle opens a row."""
     rows: list[list[tuple[Box, str]]] = [[words[0]]]
     for word in words[1:]:
-        box, last = word[0], rows[-1][-1][0]
+        box = word[0]
+        last = rows[-1][-1][0]
         is_below = box.y > last.y + last.height / 2
         if is_below and box.x < last.right:
             rows.append([])

@@ -65,7 +65,8 @@ def _baseline(title: str, box: Box) -> tuple[Point, ...]:
     found = _HOCR_BASELINE.search(title)
     if found is None or float(found[1]) == 0:
         return ()
-    slope, offset = float(found[1]), float(found[2])
+    slope = float(found[1])
+    offset = float(found[2])
     start = box.bottom + offset
     return ((box.x, start), (box.right, start + slope * box.width))
 
@@ -78,7 +79,8 @@ class _Hocr(HTMLParser):
 
     def __init__(self, path: Path, bad_lines: BadLines | None) -> None:
         super().__init__()
-        self.path, self.bad_lines = path, bad_lines
+        self.path = path
+        self.bad_lines = bad_lines
         self.language = ""
         self.pages: list[tuple[str, tuple[int, int], list[_HocrLine]]] = []
         self._open: list[tuple[str, str]] = []  # (tag, "line", "word" or "")
@@ -94,7 +96,8 @@ class _Hocr(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         """Open a page, a line or a word."""
         given = {name: value or "" for name, value in attrs}
-        kinds, title = set(given.get("class", "").split()), given.get("title", "")
+        kinds = set(given.get("class", "").split())
+        title = given.get("title", "")
         if tag != "html":  # there Tesseract writes "en", whatever it has read
             self.language = self.language or given.get("lang", "")
         role = ""

@@ -115,7 +115,8 @@ def box_from_json(value: Any, where: str) -> Box:
             )
         else:
             x, y, right, bottom = (float(edge) for edge in value)
-            width, height = right - x, bottom - y
+            width = right - x
+            height = bottom - y
     except (KeyError, TypeError, ValueError, OverflowError):
         raise DataError(
             f"{where}: bbox {value!r} is neither {{x, y, width, height}} nor [x0, y0, x1, y1]"

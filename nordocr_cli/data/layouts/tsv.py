@@ -15,7 +15,8 @@ from nordocr_cli.data.layouts.layout import BadLines, Layout, box_from_json
 from nordocr_cli.errors import DataError
 from nordocr_cli.records import Box, Page, Region
 
-_LINE_LEVEL, _WORD_LEVEL = 4, 5
+_LINE_LEVEL = 4
+_WORD_LEVEL = 5
 
 
 def sniff(head: bytes) -> bool:

@@ -33,7 +33,8 @@ def _rule(rng: random.Random, ink: Gray, em_px: float) -> None:
     height, width = ink.shape
     if width < 4 * height:
         return  # it could be a dash
-    y, drift = rng.randrange(height), rng.randint(-1, 1)
+    y = rng.randrange(height)
+    drift = rng.randint(-1, 1)
     cv2.line(
         ink,
         (0, y),
@@ -46,7 +47,8 @@ def _rule(rng: random.Random, ink: Gray, em_px: float) -> None:
 def _grid(rng: random.Random, ink: Gray, em_px: float) -> None:
     """The rules of a table around and between its cells."""
     height, width = ink.shape
-    thick, level = max(1, round(em_px * rng.uniform(0.02, 0.09))), rng.randint(120, 255)
+    thick = max(1, round(em_px * rng.uniform(0.02, 0.09)))
+    level = rng.randint(120, 255)
     for y in rng.sample(
         (rng.randint(0, 3), height - 1 - rng.randint(0, 3)), rng.randint(1, 2)
     ):
@@ -59,7 +61,8 @@ def _grid(rng: random.Random, ink: Gray, em_px: float) -> None:
 def _border(rng: random.Random, ink: Gray, em_px: float) -> None:
     """The dark edge of a page or of a frame along one side, or a box that is all ink."""
     height, width = ink.shape
-    level, draw = rng.randint(150, 255), rng.random()
+    level = rng.randint(150, 255)
+    draw = rng.random()
     if draw < 0.2:
         ink[:] = level
     elif draw < 0.5:
@@ -76,10 +79,8 @@ def _border(rng: random.Random, ink: Gray, em_px: float) -> None:
 def _dotted(rng: random.Random, ink: Gray, em_px: float) -> None:
     """A dotted rule to write on, through the box."""
     height, width = ink.shape
-    pitch, size = (
-        max(3, round(em_px * rng.uniform(0.12, 0.4))),
-        max(1, round(em_px * rng.uniform(0.03, 0.1))),
-    )
+    pitch = max(3, round(em_px * rng.uniform(0.12, 0.4)))
+    size = max(1, round(em_px * rng.uniform(0.03, 0.1)))
     if width < _MINIMUM_DOTS * pitch:
         return
     y = rng.randint(height // 2, height - 1)

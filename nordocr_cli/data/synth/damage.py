@@ -22,7 +22,8 @@ Operation = Callable[[Gray, float, random.Random], Gray]
 
 # One fixed field of unit noise; a line takes a window of it at a random place: the same look as
 # fresh noise, at no cost.
-_NOISE_H, _NOISE_W = 512, 4096
+_NOISE_H = 512
+_NOISE_W = 4096
 
 
 @lru_cache(maxsize=1)
@@ -54,10 +55,8 @@ def _window(field: NDArray, shape: tuple[int, int], rng: random.Random) -> NDArr
     height, width = shape
     if height > _NOISE_H or width > _NOISE_W:
         field = np.tile(field, (-(-height // _NOISE_H), -(-width // _NOISE_W)))
-    top, left = (
-        rng.randint(0, field.shape[0] - height),
-        rng.randint(0, field.shape[1] - width),
-    )
+    top = rng.randint(0, field.shape[0] - height)
+    left = rng.randint(0, field.shape[1] - width)
     return field[top : top + height, left : left + width]
 
 
@@ -88,7 +87,8 @@ def dots(ink: Gray, strength: float, rng: random.Random) -> Gray:
     """Build the letters of dots, as needle printers do; strength is the dot pitch in pixels."""
     pitch = max(1.5, strength)
     height, width = ink.shape
-    columns, rows = max(1, round(width / pitch)), max(1, round(height / pitch))
+    columns = max(1, round(width / pitch))
+    rows = max(1, round(height / pitch))
     needles = cv2.resize(ink, (columns, rows), interpolation=cv2.INTER_AREA)
     # A needle that would hit a third of a stroke strikes: thin strokes must not fall between two
     # rows of dots.
@@ -189,7 +189,8 @@ def weak_bars(ink: Gray, strength: float, rng: random.Random) -> Gray:
     if len(rows) < 8:
         return ink
 
-    top, height = int(rows[0]), int(rows[-1] - rows[0]) + 1
+    top = int(rows[0])
+    height = int(rows[-1] - rows[0]) + 1
     length = max(3, round(height * rng.uniform(0.14, 0.24)))
     bars = cv2.morphologyEx(ink, cv2.MORPH_OPEN, np.ones((1, length), np.uint8))
     stems = cv2.morphologyEx(ink, cv2.MORPH_OPEN, np.ones((length, 1), np.uint8))
@@ -361,10 +362,12 @@ def g4_speckle(page: Gray, strength: float, rng: random.Random) -> Gray:
     """
     page = page.copy()
     height, width = page.shape
-    black, white = int(page.min()), int(page.max())
+    black = int(page.min())
+    white = int(page.max())
     draws = np.random.default_rng(rng.getrandbits(32))
     count = max(1, round(strength / 1000 * page.size / 2))
-    y, x = draws.integers(0, height, count), draws.integers(0, width, count)
+    y = draws.integers(0, height, count)
+    x = draws.integers(0, width, count)
     # White specks are seen in letters alone, where a quarter of the ink may be: as many of them as
     # of black ones.
     level = np.where(draws.random(count) < 0.5, black, white).astype(np.uint8)
@@ -391,7 +394,8 @@ def dirt(page: Gray, strength: float, rng: random.Random) -> Gray:
     page = page.copy()
     height, width = page.shape
     for _ in range(max(1, round(strength * width / 1000 * rng.uniform(0.5, 1.5)))):
-        x, y = rng.randrange(width), rng.randrange(height)
+        x = rng.randrange(width)
+        y = rng.randrange(height)
         level = rng.randint(0, 110)
         draw = rng.random()
         if draw < 0.75:
@@ -434,7 +438,8 @@ class DamageStep:
         `em_px` is the size of the letters: strengths in pixels are for 30, and smaller letters get
         less. `scale` multiplies the probability.
         """
-        chance, strength = rng.random(), rng.uniform(self.low, self.high)
+        chance = rng.random()
+        strength = rng.uniform(self.low, self.high)
         if chance >= self.probability * scale:
             return image
         if self.operation in _IN_PIXELS:

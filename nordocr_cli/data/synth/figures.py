@@ -82,11 +82,9 @@ def written_percent(rng: random.Random) -> str:
 
 def date(rng: random.Random, v: Vocabulary) -> str:
     """A date as the country writes it: `2024-03-01`, `01.03.2024`, `1. mars 2024`, `31/12-2024`."""
-    year, month, day = (
-        rng.randint(1985, 2030),
-        rng.randint(1, 12),
-        rng.randint(1, 28 if rng.random() < 0.8 else 31),
-    )
+    year = rng.randint(1985, 2030)
+    month = rng.randint(1, 12)
+    day = rng.randint(1, 28 if rng.random() < 0.8 else 31)
     name = rng.choice(v.months)
     forms = [
         f"{day:02d}.{month:02d}.{year}",

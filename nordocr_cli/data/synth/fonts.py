@@ -219,7 +219,8 @@ def _style_weight(face: FontFace) -> float:
     """How often a face occurs compared with the upright regular one of its family: a family's many
     cuts must not outweigh it.
     """
-    style, weight = face.style.lower(), 1.0
+    style = face.style.lower()
+    weight = 1.0
     if "italic" in style or "oblique" in style:
         weight *= 0.35
     if "bold" in style or "semi" in style or "demi" in style:

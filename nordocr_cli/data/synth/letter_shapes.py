@@ -49,7 +49,8 @@ def letter_shape(font: ImageFont.FreeTypeFont, letter: str, slant: float = 0.0) 
         height, width = ink.shape
         shear = np.array([[1, slant, 0], [0, 1, 0]], dtype=np.float32)
         ink = cv2.warpAffine(ink, shear, (width + int(height * slant) + 1, height))
-    rows, columns = np.flatnonzero(ink.any(axis=1)), np.flatnonzero(ink.any(axis=0))
+    rows = np.flatnonzero(ink.any(axis=1))
+    columns = np.flatnonzero(ink.any(axis=0))
     ink = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     height, width = ink.shape
     if width < height // _MINIMUM_ASPECT:

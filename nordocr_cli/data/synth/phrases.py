@@ -147,10 +147,8 @@ def sentence(rng: random.Random, v: Vocabulary, language: str) -> str:
         return f"{rng.choice(v.openings)} {rng.choice(v.verbs)} {rng.choice(v.endings)}."
     if draw < 0.85:
         links = ("uppgick till", "var", "=", ":", "–", "-")
-        account, link = (
-            rng.choice(v.accounts),
-            rng.choice(links if v.language == "sv" else links[1:]),
-        )
+        account = rng.choice(v.accounts)
+        link = rng.choice(links if v.language == "sv" else links[1:])
         return f"{account} {link} {amount(rng, v)} ({amount(rng, v)})."
     return (
         f"{rng.choice(v.labels)}: {number(rng, v)}, {rng.choice(v.items).lower()}"

@@ -303,10 +303,8 @@ def _address(rng: random.Random) -> tuple[str, ...]:
 
 
 def _quantity(rng: random.Random) -> tuple[str, ...]:
-    count, cross = (
-        rng.choice((1, 1, 1, 2, 3, 4, 5, 6, 10, 12, 24)),
-        rng.choice((" x ", " X ", "x", " @ ", "@", "X", " * ")),
-    )
+    count = rng.choice((1, 1, 1, 2, 3, 4, 5, 6, 10, 12, 24))
+    cross = rng.choice((" x ", " X ", "x", " @ ", "@", "X", " * "))
     draw = rng.random()
     if draw < 0.38:
         return (f"{count}{cross}{_money(rng)}",)
@@ -348,7 +346,9 @@ def _bare(rng: random.Random) -> tuple[str, ...]:
 
 
 def _date(rng: random.Random) -> str:
-    day, month, year = rng.randint(1, 28), rng.randint(1, 12), rng.randint(2009, 2029)
+    day = rng.randint(1, 28)
+    month = rng.randint(1, 12)
+    year = rng.randint(2009, 2029)
     mark = rng.choice("//-.")
     text = rng.choice(
         (
@@ -365,7 +365,8 @@ def _date(rng: random.Random) -> str:
 
 
 def _time(rng: random.Random) -> str:
-    hour, minute = rng.randint(0, 23), rng.randint(0, 59)
+    hour = rng.randint(0, 23)
+    minute = rng.randint(0, 59)
     return rng.choice(
         (
             f"{hour:02d}:{minute:02d}",

@@ -31,7 +31,8 @@ from nordocr_cli.geometry import Geometry, frames_needed
 
 # The drawing area above and below the baseline, in em: room for rings on capitals, descenders and a
 # share of the neighbours.
-_ABOVE_EM, _BELOW_EM = 1.5, 1.0
+_ABOVE_EM = 1.5
+_BELOW_EM = 1.0
 _SIDE_EM = 0.7
 
 # A line whose picture shows less of its ink is drawn again: nobody could read it, and its label
@@ -300,7 +301,8 @@ def _draw_cells(
     cells = list(text.cells)
     while cells:
         widths = [setting.length(cell) for cell in cells]
-        min_gap, gaps = (1.0 + 0.6 * shares[0]) * EM_PX, len(cells) - 1
+        min_gap = (1.0 + 0.6 * shares[0]) * EM_PX
+        gaps = len(cells) - 1
         room = _room(face, "".join(cells), geometry, stretch)
         spare = room - sum(widths) - gaps * min_gap
         if spare >= 0:
@@ -318,7 +320,8 @@ def _draw_cells(
     width = math.ceil(sum(widths) + total_gap) + 2 * side
     image = Image.new("L", (width, math.ceil((_ABOVE_EM + _BELOW_EM) * EM_PX)))
     draw = ImageDraw.Draw(image)
-    x, baseline = side + rng.random(), _ABOVE_EM * EM_PX
+    x = side + rng.random()
+    baseline = _ABOVE_EM * EM_PX
     for index, (cell, advance) in enumerate(zip(cells, widths, strict=True)):
         shown = _ZERO_IN_NUMBER.sub("O", cell) if alike else cell
         setting.put(draw, x, baseline, shown)
@@ -332,7 +335,8 @@ def _zero_is_as_wide_as_o(face: FontFace) -> bool:
     """Whether the face's zero can be drawn as its O without moving what follows."""
     if "O" not in face.characters:
         return False
-    zero, letter = letter_advance(face, "0"), letter_advance(face, "O")
+    zero = letter_advance(face, "0")
+    letter = letter_advance(face, "O")
     return abs(zero - letter) < 0.02 * EM_PX
 
 
@@ -465,7 +469,8 @@ def _surroundings(
         return None
     height, width = own.shape
     others = np.zeros_like(own)
-    baseline, pitch = _ABOVE_EM * em_px, rng.uniform(1.05, 1.5) * em_px
+    baseline = _ABOVE_EM * em_px
+    pitch = rng.uniform(1.05, 1.5) * em_px
     for there, offset in ((above, -pitch), (below, pitch)):
         if there:
             # Only tails and tips of a neighbour come into a crop, so the line's own letters, moved
@@ -535,7 +540,8 @@ def _render_blank(rng: random.Random, geometry: Geometry, style: Style) -> Rende
     else:
         recipes = style.recipes
     name = rng.choices(list(recipes), list(recipes.values()))[0]
-    recipe, em_px = RECIPES[name], rng.uniform(14, 46)
+    recipe = RECIPES[name]
+    em_px = rng.uniform(14, 46)
     ink = blank_page(rng, em_px, geometry)
     for step in recipe.ink_steps:
         ink = step.apply(ink, rng, em_px, style.strength)
@@ -594,7 +600,8 @@ def _is_legible(crop: Gray, ink: Gray, em_px: float) -> bool:
     """Whether what is dark is still what was printed: as a whole (correlation), and in every
     stretch as long as a letter.
     """
-    dark, printed = (255 - crop).astype(np.float32), ink.astype(np.float32)
+    dark = (255 - crop).astype(np.float32)
+    printed = ink.astype(np.float32)
     (mean_d, spread_d), (mean_p, spread_p) = (
         (float(v[0, 0]) for v in cv2.meanStdDev(image)) for image in (dark, printed)
     )
@@ -629,15 +636,14 @@ def _crop_box(
     """
     height, width = own.shape
     seen = own > 60
-    rows, columns = np.flatnonzero(seen.any(axis=1)), np.flatnonzero(seen.any(axis=0))
+    rows = np.flatnonzero(seen.any(axis=1))
+    columns = np.flatnonzero(seen.any(axis=0))
     if not len(rows):
         return None
-    top, bottom, left, right = (
-        float(rows[0]),
-        float(rows[-1] + 1),
-        float(columns[0]),
-        float(columns[-1] + 1),
-    )
+    top = float(rows[0])
+    bottom = float(rows[-1] + 1)
+    left = float(columns[0])
+    right = float(columns[-1] + 1)
     mode = rng.choices(list(crops), list(crops.values()))[0]
     # Detectors give a dash or a dot the height of its line, not that of its ink.
     flat = bottom - top < 0.5 * em_px

@@ -100,7 +100,9 @@ class LineSetting:
                 x += font.getlength(word, features=self.shaping) + space
                 continue
             for letter in word:
-                aside, height, force = 0.0, 0.0, 255
+                aside = 0.0
+                height = 0.0
+                force = 255
                 if self.strike:
                     aside, height = (
                         self.strike.gauss(0, spread) * EM_PX for spread in (0.01, 0.014)

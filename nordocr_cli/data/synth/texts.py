@@ -237,7 +237,8 @@ class TextSource:
         """Collapse blanks and drop what is longer than `max_characters`: whole words first, then
         characters.
         """
-        budget, fitted = self.max_characters, []
+        budget = self.max_characters
+        fitted = []
         for cell in (" ".join(cell.split()) for cell in cells):
             if not cell or budget < 1:
                 continue

@@ -96,11 +96,9 @@ class _InPieces(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         q, k, v, added, kept = ctx.saved_tensors
         (n, heads, length, dim), keys = grad.shape, k.shape[1]
-        grad_q, grad_k, grad_v = (
-            torch.empty_like(q),
-            torch.empty_like(k),
-            torch.empty_like(v),
-        )
+        grad_q = torch.empty_like(q)
+        grad_k = torch.empty_like(k)
+        grad_v = torch.empty_like(v)
         grad = grad.flatten(0, 1)  # (N heads, L, d)
         for lines, piece in _pieces(n, heads, length * keys):
             # (P, L, L')

@@ -13,7 +13,8 @@ from torch.nn import functional as F
 
 from nordocr_cli.models.layers import SelfAttention
 
-DOMAIN, OPERATOR_VERSION = "com.microsoft", 1
+DOMAIN = "com.microsoft"
+OPERATOR_VERSION = 1
 
 
 def use_ort_operators(network: nn.Module) -> None:

@@ -120,7 +120,9 @@ class _StepByStep(torch.autograd.Function):
         parts = _stretches(x)
         # the state that each stretch begins with
         before = x.new_empty(len(parts), x.shape[1], *a.shape)
-        y, room, state = torch.empty_like(x), _room(x, before), torch.zeros_like(before[0])
+        y = torch.empty_like(x)
+        room = _room(x, before)
+        state = torch.zeros_like(before[0])
         for index, part in enumerate(parts):
             before[index] = state
             # (K, N, D, S): the decays first, the states afterwards
@@ -138,15 +140,14 @@ class _StepByStep(torch.autograd.Function):
         grad_x, grad_delta, grad_b, grad_c = (
             torch.empty_like(value) for value in (x, delta, b, c)
         )
-        grad_a, rooms = torch.zeros_like(a), [_room(x, before) for _ in range(3)]
+        grad_a = torch.zeros_like(a)
+        rooms = [_room(x, before) for _ in range(3)]
         # what the steps behind a stretch make of the gradient of its last state
         onward = torch.zeros_like(before[0])
         for index, part in reversed(list(enumerate(_stretches(x)))):
-            drive, outer, outputs = (
-                delta[part] * x[part],
-                grad_y[part][..., None],
-                c[part, :, None],
-            )
+            drive = delta[part] * x[part]
+            outer = grad_y[part][..., None]
+            outputs = c[part, :, None]
             decays = _decays(delta[part], a, rooms[0])  # (K, N, D, S), as are the next two
             states, grads = (room[: len(decays)] for room in rooms[1:])
             _run(states, decays, before[index], drive, b[part])
@@ -286,12 +287,15 @@ def chunked_scan(x: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor) -> T
     )  # (N, chunks, 16, D or S)
     decays = _decays(delta, a).unbind(2)  # 16 times (N, chunks, D, S)
     inputs = (drive[..., None] * b[..., None, :]).unbind(2)
-    products, states = [decays[0]], [inputs[0]]  # from the beginning of the chunk
+    # from the beginning of the chunk
+    products = [decays[0]]
+    states = [inputs[0]]
     for decay, added in zip(decays[1:], inputs[1:], strict=True):
         products.append(products[-1] * decay)
         states.append(states[-1] * decay + added)
     # (N, chunks, D, S): over 1 chunk, then over 2, 4, 8 … chunks up to here
-    product, carry = products[-1], states[-1]
+    product = products[-1]
+    carry = states[-1]
     for doubling in range(_DOUBLINGS):
         carry = carry + product * _shifted(carry, 2**doubling, 0.0)
         product = product * _shifted(product, 2**doubling, 1.0)

@@ -30,7 +30,8 @@ from nordocr_cli.records import Recognition
 from nordocr_cli.settings import ParseqModel
 
 PATCH = (4, 8)  # [height, width]
-_ENCODER_DEPTH, _MLP_RATIO = 12, 4
+_ENCODER_DEPTH = 12
+_MLP_RATIO = 4
 _CERTAIN = 20.0  # logit of the end in every position behind the end
 
 
@@ -140,7 +141,8 @@ class Parseq(LineNetwork):
         memory = self.encode(images, widths)
         tokens = to_tokens(targets, lengths, self.num_classes)  # (N, L + 1)
         # (N, L): the shift by one between what is read and what is expected
-        given, expected = tokens[:, :-1], tokens[:, 1:]
+        given = tokens[:, :-1]
+        expected = tokens[:, 1:]
         orders = draw_orders(given.shape[1] - 1, self.options.permutations)  # (K, L + 1)
         masks = additive(order_masks(orders)).to(images.device)  # (K, L, L)
         count, length = masks.shape[:2]
@@ -317,7 +319,8 @@ class EncoderBlock(nn.Module):
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
-        self.norm1, self.norm2 = nn.LayerNorm(dim, eps=1e-6), nn.LayerNorm(dim, eps=1e-6)
+        self.norm1 = nn.LayerNorm(dim, eps=1e-6)
+        self.norm2 = nn.LayerNorm(dim, eps=1e-6)
         self.attn = EncoderAttention(dim, heads)
         self.mlp = EncoderMlp(dim)
 
@@ -333,7 +336,8 @@ class EncoderAttention(nn.Module):
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.qkv, self.proj = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.proj = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, L, dim) to (N, L, dim)."""
@@ -351,10 +355,8 @@ class EncoderMlp(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.fc1, self.fc2 = (
-            nn.Linear(dim, _MLP_RATIO * dim),
-            nn.Linear(_MLP_RATIO * dim, dim),
-        )
+        self.fc1 = nn.Linear(dim, _MLP_RATIO * dim)
+        self.fc2 = nn.Linear(_MLP_RATIO * dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (…, dim) to (…, dim)."""
@@ -385,14 +387,10 @@ class DecoderLayer(nn.Module):
 
     def __init__(self, dim: int, heads: int, dropout: float) -> None:
         super().__init__()
-        self.self_attn, self.cross_attn = (
-            Attention(dim, heads, dropout),
-            Attention(dim, heads, dropout),
-        )
-        self.linear1, self.linear2 = (
-            nn.Linear(dim, _MLP_RATIO * dim),
-            nn.Linear(_MLP_RATIO * dim, dim),
-        )
+        self.self_attn = Attention(dim, heads, dropout)
+        self.cross_attn = Attention(dim, heads, dropout)
+        self.linear1 = nn.Linear(dim, _MLP_RATIO * dim)
+        self.linear2 = nn.Linear(_MLP_RATIO * dim, dim)
         self.norm1, self.norm2, self.norm_q, self.norm_c = (
             nn.LayerNorm(dim) for _ in range(4)
         )
@@ -418,11 +416,10 @@ class Attention(nn.Module):
 
     def __init__(self, dim: int, heads: int, dropout: float) -> None:
         super().__init__()
-        self.heads, self.p = heads, dropout
-        self.in_proj_weight, self.in_proj_bias = (
-            nn.Parameter(torch.empty(3 * dim, dim)),
-            nn.Parameter(torch.zeros(3 * dim)),
-        )
+        self.heads = heads
+        self.p = dropout
+        self.in_proj_weight = nn.Parameter(torch.empty(3 * dim, dim))
+        self.in_proj_bias = nn.Parameter(torch.zeros(3 * dim))
         self.out_proj = nn.Linear(dim, dim)
         nn.init.xavier_uniform_(self.in_proj_weight)
 
@@ -439,10 +436,8 @@ class Attention(nn.Module):
         ).chunk(2, -1)
         # (N, heads, Q or L, dim / heads)
         q, k, v = (_split(part, self.heads) for part in (query, key, value))
-        added, dropped = (
-            None if mask is None else mask.to(q.dtype),
-            self.p if self.training else 0.0,
-        )
+        added = None if mask is None else mask.to(q.dtype)
+        dropped = self.p if self.training else 0.0
         mixed = F.scaled_dot_product_attention(
             q, k, v, added, dropped, scale=q.shape[-1] ** -0.5
         )

@@ -37,7 +37,8 @@ def read_parseq(tensors: Mapping[str, Tensor], path: Path) -> Imported:
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     try:
         (_, positions, dim), (_, patches, _) = shapes[MARK], shapes["encoder.pos_embed"]
-        classes, tokens = shapes["head.weight"][0], shapes["text_embed.embedding.weight"][0]
+        classes = shapes["head.weight"][0]
+        tokens = shapes["text_embed.embedding.weight"][0]
     except (KeyError, ValueError, IndexError) as error:
         raise ArtifactError(
             f"{path}: a PARSeq without {error}; its first keys are {', '.join(list(shapes)[:3])}"

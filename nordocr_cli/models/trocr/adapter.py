@@ -14,7 +14,9 @@ from nordocr_cli.atomic import replacing
 from nordocr_cli.settings import TrocrModel
 
 ADAPTER = "adapter"
-_OURS, _PEFTS = "network.", ".default."  # what our names have before and within peft's own
+# What our names have in front of peft's own, and what peft's have within.
+_OURS = "network."
+_PEFTS = ".default."
 
 
 def lora_config(model: TrocrModel, names: Sequence[str]) -> Any:
@@ -48,7 +50,8 @@ def save_adapter(folder: Path, state: Mapping[str, Tensor], contract: Contract) 
         {name.split(".lora_")[0].removeprefix("base_model.model.") for name in tensors}
     )
     settings = lora_config(model, layers)
-    settings.base_model_name_or_path, settings.inference_mode = model.pretrained, True
+    settings.base_model_name_or_path = model.pretrained
+    settings.inference_mode = True
     # in their order; peft keeps a set, which is written in another one each time
     settings.target_modules = layers
     with replacing(folder) as temporary:

@@ -168,7 +168,8 @@ def read_folder(path: Path) -> TrocrFolder:
     has a pickle for weights.
     """
     config = _json(path / "config.json", f"{_KEY}: {path} is no folder of transformers")
-    encoder, decoder = config.get("encoder") or {}, config.get("decoder") or {}
+    encoder = config.get("encoder") or {}
+    decoder = config.get("decoder") or {}
     kinds = config.get("model_type"), encoder.get("model_type"), decoder.get("model_type")
     if (
         kinds[0] != "vision-encoder-decoder"
@@ -218,7 +219,8 @@ def _normalization(path: Path) -> str:
     settings = settings or _json(
         file, f"{_KEY}: {path} does not define how its images are prepared"
     )
-    mean, std = settings.get("image_mean"), settings.get("image_std")
+    mean = settings.get("image_mean")
+    std = settings.get("image_std")
     for name, (expected_mean, expected_scale) in NORMALIZATIONS.items():
         expected = [value / 255 for value in (*expected_mean, *expected_scale)]
         found = [*mean, *std] if mean and std else []

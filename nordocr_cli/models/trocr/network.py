@@ -208,7 +208,8 @@ class TrOcr(LineNetwork):
         """Texts and confidences of generated tokens int64 (N, L), which begin with the beginning; a
         second look gives greedy and beam search the same confidence.
         """
-        given, predicted = found[:, :-1], found[:, 1:]
+        given = found[:, :-1]
+        predicted = found[:, 1:]
         # (N, L - 1, V)
         logits = self.network(
             encoder_outputs=(memory,), decoder_input_ids=given, use_cache=False
@@ -440,7 +441,9 @@ def match_layers(
         for name, layer in network.named_modules()
         if isinstance(layer, nn.Linear) and _HEAD not in name
     }
-    rows, names, idle = [], [], []
+    rows = []
+    names = []
+    idle = []
     for pattern in model.lora_target_modules:
         matched = [name for name in linear if fnmatchcase(f".{name}.", f"*.{pattern}.*")]
         if not matched:
@@ -539,11 +542,9 @@ def _set_tokens(network: Any, pieces: Pieces) -> None:
     does here.
     """
     for place in (network.config, network.config.decoder, network.generation_config):
-        place.decoder_start_token_id, place.pad_token_id, place.eos_token_id = (
-            pieces.start,
-            pieces.pad,
-            pieces.end,
-        )
+        place.decoder_start_token_id = pieces.start
+        place.pad_token_id = pieces.pad
+        place.eos_token_id = pieces.end
 
 
 def _with_adapters(network: Any, model: TrocrModel, names: Sequence[str]) -> Any:

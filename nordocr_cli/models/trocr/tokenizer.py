@@ -38,10 +38,8 @@ class Pieces:
 
     def _id(self, folder: Path, network: Any, name: str) -> int:
         """The id of a special token, of which tokenizer and network must think alike."""
-        own, networks = (
-            getattr(self._tokenizer, f"{name}_token_id"),
-            _given(network, f"{name}_token_id"),
-        )
+        own = getattr(self._tokenizer, f"{name}_token_id")
+        networks = _given(network, f"{name}_token_id")
         if own is None or networks not in (None, own):
             raise ArtifactError(
                 f"{folder}: the {name} token is {own} to its tokenizer and {networks} to its"
@@ -77,7 +75,8 @@ class Pieces:
 
     def coverage(self, charset: Charset) -> str:
         """Return how much of `charset` can be written, in words."""
-        lost, count = self.unwritable(charset), len(charset.characters)
+        lost = self.unwritable(charset)
+        count = len(charset.characters)
         if not lost:
             return (
                 f"its tokenizer writes all {count} characters of charset {charset.name!r}"

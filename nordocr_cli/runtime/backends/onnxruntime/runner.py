@@ -23,11 +23,9 @@ from nordocr_cli.runtime.batch_checks import require_batch
 from nordocr_cli.runtime.device import Device, parse_device
 from nordocr_cli.settings import Engine
 
-_CPU, _CUDA, _TENSORRT = (
-    "CPUExecutionProvider",
-    "CUDAExecutionProvider",
-    "TensorrtExecutionProvider",
-)
+_CPU = "CPUExecutionProvider"
+_CUDA = "CUDAExecutionProvider"
+_TENSORRT = "TensorrtExecutionProvider"
 _INSTALL = f"pip uninstall onnxruntime && {install_line('gpu')}"
 _FLOATS = ("tensor(float)", "tensor(float16)")
 _INPUTS: dict[str, InputType] = {
@@ -79,7 +77,9 @@ class OnnxRuntimeRunner:
             raise ArtifactError(
                 f"{path}: ONNX Runtime cannot load it ({_first_line(error)}); export it again"
             ) from error
-        self.name, self._path, self._threads = path.name, path, threads or usable_cores()
+        self.name = path.name
+        self._path = path
+        self._threads = threads or usable_cores()
         try:
             metadata = self._session.get_modelmeta().custom_metadata_map
         except UnicodeDecodeError as error:
@@ -96,7 +96,8 @@ class OnnxRuntimeRunner:
 
     def _require_contract(self, path: Path, output: Any) -> None:
         """Raise ArtifactError unless input and output are what the contract says."""
-        height, channels = self.contract.geometry.height, self.contract.output_channels
+        height = self.contract.geometry.height
+        channels = self.contract.output_channels
         types = (self._input_type, self.contract.input_type)
         if "uint8" in types and self._input_type != self.contract.input_type:
             raise ArtifactError(

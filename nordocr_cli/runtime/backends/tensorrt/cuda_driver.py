@@ -33,7 +33,9 @@ class Cuda:
                 f"no NVIDIA driver on this machine ({error}); use the .onnx here"
             ) from None
         self._call("cuInit", 0)
-        device, context, stream = ctypes.c_int(), ctypes.c_void_p(), ctypes.c_void_p()
+        device = ctypes.c_int()
+        context = ctypes.c_void_p()
+        stream = ctypes.c_void_p()
         self._call("cuDeviceGet", ctypes.byref(device), index)
         self.capability = (
             self._attribute(_CAPABILITY[0], device),
@@ -116,7 +118,9 @@ class GpuBuffer:
     """Memory on the GPU that grows on request and never shrinks."""
 
     def __init__(self, cuda: Cuda) -> None:
-        self._cuda, self._size, self._address = cuda, 0, 0
+        self._cuda = cuda
+        self._size = 0
+        self._address = 0
 
     def reserve(self, size: int) -> int:
         """Return the address of at least `size` bytes. Growing loses the content."""
@@ -125,5 +129,6 @@ class GpuBuffer:
                 self._cuda.free(self._address)
                 # so that nothing writes there when the larger block cannot be allocated
                 self._size = self._address = 0
-            self._address, self._size = self._cuda.allocate(size), size
+            self._address = self._cuda.allocate(size)
+            self._size = size
         return self._address

@@ -38,7 +38,8 @@ def recorder(trt: ModuleType) -> Any:
             # reported for each shape range
             found = _MEMORY.search(message)
             if found:
-                kind, size = found[1], int(found[2])
+                kind = found[1]
+                size = int(found[2])
                 self.memory[kind] = max(self.memory.get(kind, 0), size)
 
         def reason(self, before: str) -> str:

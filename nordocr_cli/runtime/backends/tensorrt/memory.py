@@ -145,7 +145,8 @@ class MemoryModel:
 
     def _peak(self, sizes: Mapping[str, int]) -> int:
         """Return the maximum sum in bytes of tensors that exist at the same time."""
-        live, peak = 0, 0
+        live = 0
+        peak = 0
         alive: set[str] = set()
         for index, node in enumerate(self._model.graph.node):
             alive |= set(node.output)
@@ -201,7 +202,9 @@ class MemoryModel:
     @staticmethod
     def _largest(limit: int, predict: Callable[[int], Memory], memory_gb: float) -> int:
         """Return the largest number below `limit` that fits; 0 when none does."""
-        low, high = 0, limit  # fits, does not
+        # fits, does not
+        low = 0
+        high = limit
         while high - low > 1:
             middle = (low + high) // 2
             if predict(middle).total_bytes <= memory_gb * 1e9:
@@ -212,7 +215,8 @@ class MemoryModel:
 
     def _sizes(self, batch: int, width: int) -> dict[str, int]:
         """Return the bytes of every tensor between nodes whose shape can be inferred."""
-        inferred, sizes = self._inferred(batch, width), {}
+        inferred = self._inferred(batch, width)
+        sizes = {}
         for value in (*inferred.value_info, *inferred.input, *inferred.output):
             tensor = value.type.tensor_type
             if all(dimension.HasField("dim_value") for dimension in tensor.shape.dim):
@@ -270,7 +274,8 @@ def _attention_scores(model: "onnx.ModelProto") -> set[str]:
         for node in model.graph.node
         if node.op_type == "Softmax" and node.output[0] in into_products
     ):
-        chain, name = {softmax.output[0]}, softmax.input[0]
+        chain = {softmax.output[0]}
+        name = softmax.input[0]
         while (node := producers.get(name)) is not None:
             chain.add(name)
             if node.op_type == "MatMul":

@@ -108,7 +108,8 @@ def open_engine(path: Path, device: str = "auto") -> "EngineRunner":
     library or a GPU is missing, when this GPU needs another engine, and when the library is of
     another release than the engine.
     """
-    engine, requested = verify_engine(path), parse_device(device)
+    engine = verify_engine(path)
+    requested = parse_device(device)
     if importlib.util.find_spec(MODULES[engine.backend]) is None:
         raise MissingBackendError(
             f"{path} needs {engine.backend} {engine.version}: {INSTALL[engine.backend]}"
@@ -167,11 +168,15 @@ class EngineRunner:
     replicas: Sequence[Runner] = ()
 
     def __init__(self, engine: VerifiedEngine, library: ModuleType, cuda: Cuda) -> None:
-        self.name, self.contract = engine.path.name, engine.contract
+        self.name = engine.path.name
+        self.contract = engine.contract
         self.backend: str = engine.backend
-        self.device, self.precision = "cuda", engine.contract.precision
-        self._cuda, self._log = cuda, recorder(library)
-        self._input_memory, self._output_memory = GpuBuffer(cuda), GpuBuffer(cuda)
+        self.device = "cuda"
+        self.precision = engine.contract.precision
+        self._cuda = cuda
+        self._log = recorder(library)
+        self._input_memory = GpuBuffer(cuda)
+        self._output_memory = GpuBuffer(cuda)
         self._runtime = library.Runtime(self._log)
         if engine.version_compatible:
             self._runtime.engine_host_code_allowed = (
@@ -205,7 +210,8 @@ class EngineRunner:
         than every range, and when the engine fails.
         """
         require_batch(images, widths, self.contract.geometry, self.name)
-        width, frames = images.shape[3], self.contract.out_length(images.shape[3])
+        width = images.shape[3]
+        frames = self.contract.out_length(images.shape[3])
         chosen = next(
             (k for k, (_, maximum) in enumerate(self._ranges) if width <= maximum[3]), None
         )
@@ -251,10 +257,8 @@ class EngineRunner:
                 f"{self.name} gives {shape} for {where}; its contract has {expected}"
             )
         output = np.empty(shape, dtype=self.contract.output_type)
-        source, target = (
-            self._input_memory.reserve(pixels.nbytes),
-            self._output_memory.reserve(output.nbytes),
-        )
+        source = self._input_memory.reserve(pixels.nbytes)
+        target = self._output_memory.reserve(output.nbytes)
         self._require(self._context.set_tensor_address(self._input, source), where)
         self._require(self._context.set_tensor_address(self._output, target), where)
         self._cuda.to_device(source, pixels)
@@ -270,7 +274,8 @@ class EngineRunner:
         """Return the names of input and output after comparing their types and the input's height
         with the contract.
         """
-        engine, contract = self._engine, self.contract
+        engine = self._engine
+        contract = self.contract
         names = [engine.get_tensor_name(k) for k in range(engine.num_io_tensors)]
         inputs = [
             name

@@ -97,7 +97,8 @@ def find_tesseract(library: bool = True) -> Installed:
             )
         first, *names = done.stdout.split("\n")
         quoted = re.search(r'"(.+)"', first)
-        data, languages = Path(quoted[1]) if quoted else None, set(names) - {""}
+        data = Path(quoted[1]) if quoted else None
+        languages = set(names) - {""}
     if tesserocr is not None and data is not None:
         library = tesserocr.tesseract_version().split("\n")[0]
         version = f"{library} (tesserocr {tesserocr.__version__})"

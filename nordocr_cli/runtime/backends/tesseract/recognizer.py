@@ -24,7 +24,9 @@ LANGUAGES = {
     "en": "eng",
 }
 DEFAULT_LANGUAGES = "swe+nor+dan+isl"
-_LINE, _PAGE = 7, 3  # page segmentation modes
+# Tesseract's page segmentation modes.
+_LINE = 7
+_PAGE = 3
 _BORDER_PX = 10
 
 
@@ -138,10 +140,8 @@ class TesseractLineFinder:
                 f"Tesseract has no name for language {language!r}; it has one for"
                 f" {', '.join(LANGUAGES)}"
             )
-        self._languages, installed = (
-            LANGUAGES.get(language, DEFAULT_LANGUAGES),
-            find_tesseract(),
-        )
+        self._languages = LANGUAGES.get(language, DEFAULT_LANGUAGES)
+        installed = find_tesseract()
         require_languages(self._languages, installed.languages)
         self._engine = installed.engine
 
@@ -158,7 +158,8 @@ def parse_lines(tsv: str) -> list[Box]:
     ignored: they are rules and pictures. A box is a little taller than Tesseract's, which ends at
     the ink, since networks are trained on lines with some paper around them.
     """
-    boxes, with_words = {}, set()
+    boxes = {}
+    with_words = set()
     for cells in _rows(tsv):
         line = tuple(cells[1:5])  # page, block, paragraph, line
         if cells[0] == "4":

@@ -63,8 +63,10 @@ class TorchRunner:
         decoding_mode: DecodingMode | None = None,
         compiled: bool = False,
     ) -> None:
-        self.name, self.precision = loaded.name, precision
-        self.contract, self.device = loaded.contract, loaded.device
+        self.name = loaded.name
+        self.precision = precision
+        self.contract = loaded.contract
+        self.device = loaded.device
         if self.contract.decoding == "seq2seq":
             raise UsageError(
                 f"{self.name} is a TrOCR, which generates its text: it has no logits of fixed shape"
@@ -87,7 +89,8 @@ class TorchRunner:
         """Return logits float32 (N, T, C); see Runner."""
         require_batch(images, widths, self.contract.geometry, self.name)
         if self._compiled:
-            lines, frames = len(images), self.contract.out_length(images.shape[3])
+            lines = len(images)
+            frames = self.contract.out_length(images.shape[3])
             return self._run(*_rounded(images, widths, self.contract.geometry))[
                 :lines, :frames
             ]
@@ -117,10 +120,8 @@ def _rounded(
     """Pad a batch to the next power of two of lines and the next multiple of _COMPILED_PX pixels.
     The widths mask this padding.
     """
-    lines, width = (
-        1 << (len(images) - 1).bit_length(),
-        -(-images.shape[3] // _COMPILED_PX) * _COMPILED_PX,
-    )
+    lines = 1 << (len(images) - 1).bit_length()
+    width = -(-images.shape[3] // _COMPILED_PX) * _COMPILED_PX
     padded = np.full((lines, *images.shape[1:3], width), geometry.pad_value, np.uint8)
     padded[: len(images), :, :, : images.shape[3]] = images
     return padded, np.concatenate([widths, np.full(lines - len(images), width)])
@@ -135,10 +136,8 @@ def choose_device(device: str) -> torch.device:
         raise UsageError(
             f"--device {device} is a provider of ONNX Runtime; torch takes cpu, cuda or cuda:N"
         )
-    requested, gpus = (
-        parse_device(device),
-        torch.cuda.device_count() if torch.cuda.is_available() else 0,
-    )
+    requested = parse_device(device)
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if requested.kind == "cpu" or (requested.kind == "auto" and not gpus):
         return torch.device("cpu")
     if requested.index >= gpus:

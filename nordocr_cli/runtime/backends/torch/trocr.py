@@ -30,8 +30,11 @@ class TrocrRecognizer:
     ) -> None:
         from nordocr_cli.models.trocr.network import require_trocr
 
-        self.name, self.precision, self.beam_width = loaded.name, precision, beam_width
-        self.contract, self.device = loaded.contract, loaded.device
+        self.name = loaded.name
+        self.precision = precision
+        self.beam_width = beam_width
+        self.contract = loaded.contract
+        self.device = loaded.device
         self._model = require_trocr(loaded.network)
 
     def recognize(
@@ -44,7 +47,8 @@ class TrocrRecognizer:
 
         from nordocr_cli.data.batches import normalize_tensor
 
-        geometry, readings = self.contract.geometry, [Recognition("")] * len(crops)
+        geometry = self.contract.geometry
+        readings = [Recognition("")] * len(crops)
         tight = [tightened(crop, geometry) for crop in crops]
         lines = [resize_line(crop, geometry) for crop in tight]  # (height, w, 3) each
         order = sorted(range(len(lines)), key=lambda index: lines[index].shape[1])
