@@ -213,14 +213,15 @@ def run_arm(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def seed_rendered(work: Path, run_dir: Path) -> None:
-    """Take the rendered lines and the guard set from the arm with all labels, where it has run with
-    as many steps: they would be rendered again from the same seeds."""
-    made = work / "finetune-all"
+    """Take the rendered lines, the guard set and the ordinary lines from the arm with 1,000 labels,
+    where it has run with as many steps: they would be rendered again from the same seeds."""
+    made = work / "finetune-1000"
     if run_dir.exists() or run_dir == made or not (made / "train").is_dir():
         return
-    for store in ("guard.lmdb", "rendered.lmdb"):
+    for store in ("guard.lmdb", "rendered.lmdb", "ordinary.lmdb"):
         shutil.copytree(made / "data" / store, run_dir / "data" / store)
-    state = {"schema": 1, "request": {}, "done": {"render": {"copied": str(made)}}}
+    copied = {"copied": str(made)}
+    state = {"schema": 1, "request": {}, "done": {"render": copied, "ordinary": copied}}
     atomic.write_text(run_dir / "finetune.json", json.dumps(state))
 
 
@@ -230,11 +231,14 @@ def state_of(command: str) -> str:
 
 
 def last_weights(run_dir: Path) -> Path | None:
-    """Return the newest trained weights of a run, accepted or not."""
-    found = [
-        *run_dir.glob("train/last.safetensors"),
-        *run_dir.glob("*/train/last.safetensors"),
-    ]
+    """Return the newest weights that a training chose, accepted or not."""
+    found = []
+    for state in [*run_dir.glob("finetune.json"), *run_dir.glob("*/finetune.json")]:
+        chosen = json.loads(state.read_text(encoding="utf-8"))["done"].get("choose")
+        if chosen:
+            share = chosen["share"]
+            name = "last" if share == 1 else f"share-{share:g}"
+            found.append(state.parent / "train" / f"{name}.safetensors")
     return max(found, key=lambda path: path.stat().st_mtime, default=None)
 
 

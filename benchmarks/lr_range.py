@@ -41,6 +41,7 @@ SEEDS = (1, 2)
 BATCH = 8
 WIDEST_PX = 320  # at height 32
 FACTOR = 3.0
+TOO_MUCH_WORSE = 2.0  # the grid ends above a rate whose result is so many times the best
 
 
 @dataclass(frozen=True)
@@ -182,7 +183,11 @@ def measure(task: Task, work: Path, steps: int, range_steps: int) -> dict[str, A
     """Run the range test and the grid of one task."""
     found = suggestion(task, work, range_steps)
     judged_by = "cer" if task.load else "loss"
-    grid = [of_rate(task, work, lr, steps, judged_by) for lr in GRID]
+    grid: list[dict[str, Any]] = []
+    for lr in GRID:
+        grid.append(of_rate(task, work, lr, steps, judged_by))
+        if grid[-1]["mean"] > TOO_MUCH_WORSE * min(one["mean"] for one in grid):
+            break
     best = min(grid, key=lambda one: one["mean"])
     tied = [one["lr"] for one in grid if one["low"] <= best["high"]]
     record: dict[str, Any] = {
@@ -227,6 +232,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=25)
     parser.add_argument("--range-steps", type=int, default=100)
     parser.add_argument("-o", "--output", type=Path, default=RESULTS)
+    parser.add_argument(
+        "--resume", action="store_true", help="keep the tasks that are in the output"
+    )
     options = parser.parse_args()
     work: Path = options.work
     work.mkdir(parents=True, exist_ok=True)
@@ -235,8 +243,8 @@ def main() -> None:
     small = ("model.dims=[24, 48, 64]", "model.depths=[1, 1, 1]")
     tasks = (
         Task("real lines", *real, options.model, ()),
-        Task("rendered lines", *rendered, find_weights(Path("nordocr-default-ext")), ()),
         Task("from nothing", *rendered, None, small),
+        Task("rendered lines", *rendered, find_weights(Path("nordocr-default-ext")), ()),
     )
     result: dict[str, Any] = {
         "schema": "nordocr.benchmark.lr-range/1",
@@ -246,8 +254,15 @@ def main() -> None:
         "lines_a_step": BATCH,
         "tasks": [],
     }
+    measured = {}
+    if options.resume:
+        saved = json.loads(options.output.read_text(encoding="utf-8"))
+        measured = {one["task"]: one for one in saved["tasks"]}
     for task in tasks:
-        result["tasks"].append(measure(task, work, options.steps, options.range_steps))
+        record = measured.get(task.name)
+        if record is None:
+            record = measure(task, work, options.steps, options.range_steps)
+        result["tasks"].append(record)
         atomic.write_text(
             options.output, json.dumps(result, indent=1, ensure_ascii=False) + "\n"
         )

@@ -22,6 +22,7 @@ pytestmark = pytest.mark.tesseract
 def adapt(tmp_path, monkeypatch, tiny_checkpoint):
     """A function that adapts an untrained network to scans, and returns what typer returns."""
     monkeypatch.setattr("nordocr_cli.core.finetune.run._GUARD_LINES", 8)
+    monkeypatch.setattr("nordocr_cli.core.finetune.run._ORDINARY_LINES", 8)
     # A step may well make an untrained network worse; that is judged in tests of finetune.
     monkeypatch.setattr(
         "nordocr_cli.core.finetune.run.replacement_problem", lambda sets, certain: ""
@@ -49,6 +50,15 @@ def test_scans_without_text_are_refused(tmp_path, adapt):
     error = adapt(page).exception
     assert isinstance(error, DataError)
     assert "no line of text was found in " in str(error)
+
+
+def test_ten_lines_are_refused_before_an_engine_reads_them(tmp_path, adapt):
+    images = [np.full((32, 120), 255, np.uint8) for _ in range(10)]
+    write_images(tmp_path / "scans", images)
+    error = adapt(tmp_path / "scans").exception
+    assert isinstance(error, DataError)
+    assert "hold 10 lines" in str(error)
+    assert not (tmp_path / "run" / "readings").exists()
 
 
 def test_engines_that_disagree_everywhere_end_it_before_training(tmp_path, adapt):

@@ -146,6 +146,11 @@ def test_disagreement_estimates_the_error_rate():
 def test_what_is_not_there_is_named(tmp_path, monkeypatch, tiny_checkpoint):
     with pytest.raises(UsageError, match="no scan or folder"):
         plan_adapt(AdaptRequest((tmp_path / "none",), tmp_path / "run"))
+    unknown = AdaptRequest(
+        (tmp_path,), tmp_path / "run", str(tiny_checkpoint), engines=("foo",)
+    )
+    with pytest.raises(UsageError, match="foo: the engines besides our own are ppocr"):
+        plan_adapt(unknown)
     monkeypatch.setattr("nordocr_cli.core.adapt.engines.find_spec", lambda name: None)
     monkeypatch.setattr("nordocr_cli.core.adapt.engines._has_tesseract", lambda: False)
     with pytest.raises(MissingBackendError, match="a second engine is not installed"):

@@ -102,6 +102,7 @@ def test_labels_that_do_not_fit_the_images_end_before_training(
     ("count", "documents", "text", "said"),
     [
         (10, 3, str, "10 usable labelled lines"),
+        (30, 3, lambda number: " ", "30 rows that have no text.*nordocr adapt"),
         (30, 1, str, "all 30 lines come from one document"),
         (60, 3, lambda number: chr(0x4E00 + number), "another script"),
         (60, 3, lambda number: chr(0x3B1 + number % 15) * 9, "another script"),

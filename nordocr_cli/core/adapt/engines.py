@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from nordocr_cli.errors import MissingBackendError
+from nordocr_cli.errors import MissingBackendError, UsageError
 from nordocr_cli.extras import install_line
 from nordocr_cli.records import Box, Recognition
 from nordocr_cli.runtime.backends.rapidocr.recognizer import load_rapidocr
@@ -30,9 +30,16 @@ def installed_engines(
     requested: Sequence[str] = (), *, at_least_one: bool = True
 ) -> tuple[str, ...]:
     """Return the engines besides our own that are requested and installed; all where none are
-    requested. Raises MissingBackendError when a requested one is missing, and with `at_least_one`
-    when there is none: a single engine agrees with itself.
+    requested. Raises UsageError for an engine that adapt does not know, and MissingBackendError
+    when a requested one is missing, and with `at_least_one` when there is none: a single engine
+    agrees with itself.
     """
+    unknown = [name for name in requested if name not in (PPOCR, TESSERACT)]
+    if unknown:
+        raise UsageError(
+            f"--engine {unknown[0]}: the engines besides our own are {PPOCR} and {TESSERACT}; a"
+            " vision-language model is named with --vlm-url"
+        )
     found = []
     if find_spec("rapidocr") is not None:
         found.append(PPOCR)

@@ -64,6 +64,7 @@ def run_adapt(
     folder = plan.request.run_dir
     _claim_folder(plan)
     lines = _find_lines(plan, progress)
+    _require_lines(lines)
     model = plan.weights
     finetuned: FinetuneResult | None = None
     choice: LabelChoice | None = None
@@ -311,7 +312,8 @@ def _write_labels(
 
 def _report_choice(choice: LabelChoice, lines: int, progress: Progress) -> None:
     progress.note(
-        f"{len(choice.labels):,} of {lines:,} lines have a label: two engines read each character"
+        f"{len(choice.labels):,} of {lines:,} lines become labels: those of which two engines read"
+        " each character"
     )
     if choice.drifting:
         progress.warn(
@@ -326,12 +328,16 @@ def _report_choice(choice: LabelChoice, lines: int, progress: Progress) -> None:
         )
 
 
-def _require_enough(choice: LabelChoice, lines: Sequence[FoundLine]) -> None:
+def _require_lines(lines: Sequence[FoundLine]) -> None:
+    """Raise DataError, before any engine reads, for so few lines that no labels can be enough."""
     if len(lines) < MIN_LINES:
         raise DataError(
             f"these scans hold {len(lines)} lines, and {MIN_LINES} with a label are needed, some"
             " hundreds to show a difference: add scans"
         )
+
+
+def _require_enough(choice: LabelChoice, lines: Sequence[FoundLine]) -> None:
     if len(choice.labels) < MIN_LINES:
         raise DataError(
             f"the engines agree on {len(choice.labels)} of {len(lines)} lines, and {MIN_LINES} are"

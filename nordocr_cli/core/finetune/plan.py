@@ -147,10 +147,7 @@ def plan_finetune(request: FinetuneRequest, progress: Progress = SILENT) -> Fine
     is_resumed = (request.run_dir / "finetune.json").is_file()
     facts = read_facts(request.data, progress, look_for_images=not is_resumed)
     if facts.lines < MIN_LINES:
-        raise DataError(
-            f"{facts.lines} usable labelled lines (and {facts.unusable} unusable rows): fine-tuning"
-            f" needs at least {MIN_LINES}, and some hundreds to show a difference"
-        )
+        raise DataError(_too_few(facts))
     if facts.documents < 2 and not request.val:
         raise DataError(
             f"all {facts.lines} lines come from one document, so that none can be held out to judge"
@@ -194,6 +191,19 @@ def plan_finetune(request: FinetuneRequest, progress: Progress = SILENT) -> Fine
         steps=request.max_steps or steps,
         facts=facts,
     )
+
+
+def _too_few(facts: DataFacts) -> str:
+    """Say how many lines there are, and what else to do."""
+    found = f"{facts.lines} usable labelled lines"
+    if facts.unusable:
+        found = f"{found} (and {facts.unusable} rows that have no text or are damaged)"
+    wanted = (
+        f"fine-tuning needs at least {MIN_LINES}, and some hundreds to show a difference"
+    )
+    if facts.lines == 0 and facts.unusable:
+        wanted = f"{wanted}. For scans without texts: nordocr adapt"
+    return f"{found}: {wanted}"
 
 
 def _start(model: str, characters: Counter[str]) -> tuple[Path, Contract]:

@@ -256,7 +256,12 @@ class FinetuneRun:
             if keeps_ordinary(before, cer) or share == SHARES[-1]:
                 break
         kept = SHARES[len(tried) - 1]
-        if kept < 1:
+        if not keeps_ordinary(before, cer):
+            self.progress.warn(
+                f"even with {kept:.0%} of the change, ordinary lines are read worse than before;"
+                " raise --rendered, or lower --lr"
+            )
+        elif kept < 1:
             self.progress.note(
                 f"{kept:.0%} of the change is kept, with which ordinary lines are read as before"
             )
@@ -448,7 +453,7 @@ def resumed_request(folder: Path) -> FinetuneRequest:
     file = folder / FINETUNE_FILE
     if not file.is_file():
         raise UsageError(
-            f"--resume {folder}: no {FINETUNE_FILE} there; start with: nordocr finetune DATA"
+            f"--resume {folder}: no {FINETUNE_FILE} there; start with: nordocr finetune DATA -o RUN"
         )
     saved = _saved(file, "request")
     try:
