@@ -1,7 +1,7 @@
 """Reading the contract of weights, an ONNX model or an engine without loading the network."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +30,11 @@ _MAX_HEADER_BYTES = 64 << 20
 _PART_BYTES = 1 << 20
 # A protobuf, and so an ONNX file, ends at 2 GiB.
 MAX_ONNX_BYTES = 2 << 30
+# Of the protobuf message ModelProto of ONNX, and how protobuf writes the kinds of fields.
+_METADATA_FIELD = 14
+_MAX_FIELDS = 10_000
+_LENGTH_GIVEN = 2
+_FIXED_SIZES = {1: 8, 5: 4}
 
 
 def read_contract(path: Path) -> Contract:
@@ -97,6 +102,63 @@ def read_onnx(path: Path, what: str | None = None) -> "tuple[onnx.ModelProto, Co
         )
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     return model, contract_of_onnx(metadata, has_digest, what)
+
+
+def onnx_metadata(content: bytes, what: str) -> dict[str, str]:
+    """Return the metadata of an ONNX model. Its graph is not looked at, so nothing in it can take
+    memory or time. Raises ArtifactError when the bytes are no ONNX model.
+    """
+    found: dict[str, str] = {}
+    try:
+        for number, value in _protobuf_fields(memoryview(content)):
+            if number == _METADATA_FIELD:
+                entry = dict(_protobuf_fields(value))
+                texts = (bytes(entry.get(field, b"")) for field in (1, 2))
+                key, text = (text.decode("utf-8") for text in texts)
+                found[key] = text
+    except (ValueError, IndexError) as error:
+        raise ArtifactError(
+            f"{what} is not a readable ONNX model ({error}); export it again"
+        ) from error
+    return found
+
+
+def _protobuf_fields(content: memoryview) -> Iterator[tuple[int, memoryview]]:
+    """Yield (number, bytes) for the fields of a protobuf message, as they lie in `content`. Raises
+    ValueError or IndexError when it is damaged.
+    """
+    at = fields = 0
+    while at < len(content):
+        fields += 1
+        if fields > _MAX_FIELDS:
+            raise ValueError(f"more than {_MAX_FIELDS:,} fields")
+        tag, at = _protobuf_integer(content, at)
+        if tag & 7 == _LENGTH_GIVEN:
+            size, at = _protobuf_integer(content, at)
+        elif tag & 7 == 0:  # an integer
+            _, end = _protobuf_integer(content, at)
+            size = end - at
+        elif tag & 7 in _FIXED_SIZES:
+            size = _FIXED_SIZES[tag & 7]
+        else:
+            raise ValueError(f"a field of kind {tag & 7}")
+        if at + size > len(content):
+            raise ValueError("it is cut off")
+        yield tag >> 3, content[at : at + size]
+        at += size
+
+
+def _protobuf_integer(content: memoryview, at: int) -> tuple[int, int]:
+    """Return the integer at `at`, seven bits to a byte, and where it ends."""
+    value = shift = 0
+    while True:
+        byte = content[at]
+        value |= (byte & 127) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 128:
+            return value, at
+        if shift > 63:
+            raise ValueError("an integer of more than 64 bits")
 
 
 def parse_onnx(content: bytes, what: str) -> "onnx.ModelProto":

@@ -9,8 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nordocr_cli.artifact.contract import InputType
-from nordocr_cli.artifact.probing import MAX_ONNX_BYTES, contract_of_onnx, read_contract
+from nordocr_cli.artifact.probing import (
+    MAX_ONNX_BYTES,
+    contract_of_onnx,
+    onnx_metadata,
+    read_contract,
+)
 from nordocr_cli.artifact.sealing import require_onnx_digest
+from nordocr_cli.atomic import require_utf8
 from nordocr_cli.cores import usable_cores
 from nordocr_cli.data.resize import network_input
 from nordocr_cli.deploy.onnx_file import INPUT_NAME
@@ -18,6 +24,12 @@ from nordocr_cli.errors import ArtifactError, MissingBackendError
 from nordocr_cli.extras import install_line
 from nordocr_cli.limits import read_regular
 from nordocr_cli.profile import profile_from_json
+from nordocr_cli.runtime.backends.onnxruntime.bounds import (
+    AT_A_CALL,
+    CallWatch,
+    limit_memory,
+    memory_limit,
+)
 from nordocr_cli.runtime.backends.tensorrt.gpu_arch import local_arch
 from nordocr_cli.runtime.batch_checks import require_batch
 from nordocr_cli.runtime.device import Device, parse_device
@@ -27,6 +39,8 @@ _CPU = "CPUExecutionProvider"
 _CUDA = "CUDAExecutionProvider"
 _TENSORRT = "TensorrtExecutionProvider"
 _INSTALL = f"pip uninstall onnxruntime && {install_line('gpu')}"
+_WATCH = CallWatch()
+_NO_ROOM = "is smaller than requested bytes"
 _FLOATS = ("tensor(float)", "tensor(float16)")
 _INPUTS: dict[str, InputType] = {
     "tensor(float)": "float32",
@@ -69,6 +83,11 @@ class OnnxRuntimeRunner:
         # another file, which ONNX Runtime finds by the path.
         content = read_regular(path, MAX_ONNX_BYTES, "ONNX model")
         has_digest = require_onnx_digest(content, str(path))
+        self.contract = contract_of_onnx(
+            onnx_metadata(content, str(path)), has_digest, str(path)
+        )
+        if not has_digest:
+            require_utf8(path)  # ONNX Runtime takes no other path
         try:
             self._session = _open_session(
                 path, content if has_digest else path, options, requested
@@ -80,13 +99,6 @@ class OnnxRuntimeRunner:
         self.name = path.name
         self._path = path
         self._threads = threads or usable_cores()
-        try:
-            metadata = self._session.get_modelmeta().custom_metadata_map
-        except UnicodeDecodeError as error:
-            raise ArtifactError(
-                f"{path}: its metadata is not UTF-8 ({error}); the file is damaged, export it again"
-            ) from error
-        self.contract = contract_of_onnx(metadata, has_digest, str(path))
         self.device = str(_device_of(self._session))
         self.precision = self.contract.precision
         self._input = _only(self._session.get_inputs(), "input", _INPUTS, path)
@@ -151,16 +163,7 @@ class OnnxRuntimeRunner:
             parts = np.split(pixels, len(pixels))
         else:
             parts = [pixels]
-        try:
-            # (N, T, C)
-            logits = np.concatenate(
-                [self._session.run(None, {self._input.name: part})[0] for part in parts]
-            )
-        except _errors() as error:
-            shape = f"{len(images)}x3x{images.shape[2]}x{images.shape[3]}"
-            raise ArtifactError(
-                f"{self.name} fails on an input of {shape} ({_first_line(error)})"
-            ) from error
+        logits = np.concatenate([self._call(part) for part in parts])  # (N, T, C)
         frames = self.contract.out_length(images.shape[3])
         if logits.shape[:2] != (len(images), frames):
             raise ArtifactError(
@@ -168,6 +171,26 @@ class OnnxRuntimeRunner:
                 f" {frames}"
             )
         return np.asarray(logits, dtype=np.float32)
+
+    def _call(self, pixels: NDArray[Any]) -> NDArray[Any]:
+        """Return the output (N, T, C) of ONNX Runtime for `pixels` (N, 3, H, W)."""
+        with _WATCH.call() as options:
+            try:
+                output: NDArray[Any] = self._session.run(
+                    None, {self._input.name: pixels}, options
+                )[0]
+            except _errors() as error:
+                shape = "x".join(map(str, pixels.shape))
+                why = _first_line(error)
+                if options.terminate:
+                    why = f"it takes longer than {_WATCH.limit_s:g} s"
+                elif _NO_ROOM in why:
+                    maximum = memory_limit() / 1e9
+                    why = f"its networks need more than {maximum:.1f} GB; give smaller batches"
+                raise ArtifactError(
+                    f"{self.name} fails on an input of {shape} ({why})"
+                ) from error
+        return output
 
 
 def _only(values: list[Any], what: str, types: Collection[str], path: Path) -> Any:
@@ -190,8 +213,12 @@ def _open_session(path: Path, model: bytes | Path, options: Any, requested: Devi
     source = str(model) if isinstance(model, Path) else model
 
     def session(*providers: Any) -> Any:
+        settings: dict[str, Any] = {}
+        if not providers:
+            limit_memory(options)
+            settings["disabled_optimizers"] = AT_A_CALL
         return onnxruntime.InferenceSession(
-            source, options, providers=[*providers, _CPU], enable_fallback=0
+            source, options, providers=[*providers, _CPU], enable_fallback=0, **settings
         )
 
     available = onnxruntime.get_available_providers()
