@@ -22,6 +22,7 @@ from nordocr_cli.records import LineRow
 
 if TYPE_CHECKING:
     from nordocr_cli.data.documents import Document
+    from nordocr_cli.pages.square_dots import SquarePage
     from nordocr_cli.pixels import Pixels
 
 PAGE_SUFFIXES = (".tif", ".tiff", ".pdf", ".png", ".jpg", ".jpeg", ".bmp", ".webp")
@@ -40,14 +41,11 @@ class PageImages:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._document = lru_cache(maxsize=_KEPT_DOCUMENTS)(_open_document)
-        self._page = lru_cache(maxsize=_KEPT_PAGES)(
-            lambda path, signature, index, size: self._document(path, signature).page(
-                index, size
-            )
-        )
+        self._page = lru_cache(maxsize=_KEPT_PAGES)(self._decoded)
 
     def crop(self, path: Path, place: Place) -> "Pixels":
-        """Return the line at `place` as uint8 (h, w, 3) RGB, cut along its outline.
+        """Return the line at `place` as uint8 (h, w, 3) RGB, cut along its outline from a page with
+        square dots.
 
         Raises FileNotFoundError when there is no such file, DataError when it has no such page or
         one of another size.
@@ -60,16 +58,30 @@ class PageImages:
         signature = (status.st_size, status.st_mtime_ns)
         try:
             with self._lock:
-                page = self._page(path, signature, place.page, place.page_size)
+                height, width, square = self._page(
+                    path, signature, place.page, place.page_size
+                )
         except IndexError as error:
             raise DataError(str(error)) from None
-        if place.page_size not in (None, page.shape[:2]):
+        if place.page_size not in (None, (height, width)):
             raise DataError(
-                f"{path}: page {place.page + 1} is {page.shape[0]} x {page.shape[1]} px, but its"
+                f"{path}: page {place.page + 1} is {height} x {width} px, but its"
                 f" layout was made for {place.page_size[0]} x {place.page_size[1]}; give the image"
                 " that the layout was made on"
             )
-        return cut_line(page, place.outline).copy()
+        return cut_line(square.pixels, square.from_page(place.outline)).copy()
+
+    def _decoded(
+        self, path: Path, signature: _Signature, index: int, size: tuple[int, int] | None
+    ) -> "tuple[int, int, SquarePage]":
+        """Return the height and width of a page, and what its lines are cut from."""
+        from nordocr_cli.pages.square_dots import with_square_dots
+
+        document = self._document(path, signature)
+        page = document.page(index, size)
+        height, width = page.shape[:2]
+        resolution = document.resolution(index, (height, width))
+        return height, width, with_square_dots(page, resolution).smoothed()
 
 
 def _open_document(path: Path, _: _Signature) -> "Document":

@@ -2,6 +2,8 @@
 shape where the dots of the page are not square.
 """
 
+import json
+
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
@@ -9,6 +11,9 @@ from PIL import Image, ImageDraw, ImageFont
 from nordocr_cli.core.adapt.lines import write_lines
 from nordocr_cli.core.bench.lines import collect_lines
 from nordocr_cli.core.bench.plan import BenchRequest
+from nordocr_cli.core.predict.run import open_reader
+from nordocr_cli.data.layouts.readers import read_layout
+from nordocr_cli.data.pages import LayoutSource
 from nordocr_cli.data.resize import read_image
 from nordocr_cli.progress import SILENT
 
@@ -81,3 +86,40 @@ def test_bench_places_the_lines_of_fax_pages_on_the_page(fax):
     assert first.y == pytest.approx(32, abs=6)
     assert second.bottom == pytest.approx(100, abs=8)
     assert first.height < 25
+
+
+@pytest.fixture
+def fax_regions(fax):
+    """The lines of the fax in pixels of its page."""
+    texts = {
+        "Förvaltningsberättelse": (55, 32, 520, 52),
+        "Styrelsens säte: Göteborg": (55, 82, 560, 102),
+    }
+    regions = [{"text": text, "bbox": box} for text, box in texts.items()]
+    page = {"page": 1, "width": 900, "height": 200, "regions": regions}
+    path = fax.with_suffix(".json")
+    path.write_text(json.dumps({"pages": [page]}))
+    return path
+
+
+def test_given_lines_of_fax_pages_have_their_shape_in_every_command(fax, fax_regions):
+    layout = read_layout(fax_regions)
+    request = BenchRequest(models=(), document=fax, regions=fax_regions)
+    of_bench = collect_lines(request, regions=layout, contracts={}, progress=SILENT).crops
+    source = LayoutSource(fax_regions, [fax_regions], root=fax)
+    of_prep = [source.crop(entry) for entry in source.entries()]
+
+    assert [line.shape for line in of_bench] == [line.shape for line in of_prep]
+    assert [line.shape[0] for line in of_prep] == [40, 40]  # 20 on the page
+
+
+def test_given_lines_of_fax_pages_are_read_in_their_shape(fax, fax_regions):
+    reader = open_reader(threads=1)
+
+    (page,) = reader.read([fax], regions=fax_regions)
+
+    first, second = page.lines
+    assert first.reading.text == "Förvaltningsberättelse"
+    assert second.reading.text == "Styrelsens säte: Göteborg"
+    assert (first.box.y, first.box.height) == (pytest.approx(32), pytest.approx(20))
+    assert (second.box.x, second.box.width) == (55, 505)

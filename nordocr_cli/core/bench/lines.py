@@ -110,8 +110,8 @@ def _cut_regions(
         number += len(page.regions)
         of_page = tuple(region for i, region in numbered if i in chosen)
         if of_page:
-            image = pages.page(page.index, size if all(size) else None)
-            crops += [_cut(image, region) for region in of_page]
+            square = _square_page(pages, page.index, size if all(size) else None).smoothed()
+            crops += [_cut(square, region) for region in of_page]
             kept.append(Page(page.index, of_page))
     return _lines_of_pages(pages, crops, kept, layout.language)
 
@@ -147,10 +147,12 @@ def _cut_found(document: "Document", limit: int | None, progress: Progress) -> L
     return _lines_of_pages(document, crops, kept, language="")
 
 
-def _square_page(document: "Document", index: int) -> "SquarePage":
+def _square_page(
+    document: "Document", index: int, size: tuple[int, int] | None = None
+) -> "SquarePage":
     from nordocr_cli.pages.square_dots import with_square_dots
 
-    pixels = document.page(index)
+    pixels = document.page(index, size)
     return with_square_dots(pixels, document.resolution(index, pixels.shape[:2]))
 
 
@@ -167,12 +169,12 @@ def _lines_of_pages(
     )
 
 
-def _cut(page: "Image", region: Region) -> "Image":
+def _cut(page: "SquarePage", region: Region) -> "Image":
     """Cut a line along its outline. Returns a copy, so that not every page stays in memory."""
     from nordocr_cli.pages.cut import cut_line
 
     outline = outline_of(region.box, region.polygon, region.baseline, region.text)
-    return cut_line(page, outline).copy()
+    return cut_line(page.pixels, page.from_page(outline)).copy()
 
 
 def _spread(count: int, limit: int | None) -> list[int]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from nordocr_cli.data.documents import Document
     from nordocr_cli.data.layouts.layout import Layout
     from nordocr_cli.pages.finder import LineFinder
+    from nordocr_cli.pages.square_dots import SquarePage
     from nordocr_cli.runtime.backends.tesseract.recognizer import (
         TesseractLineFinder,
     )
@@ -68,8 +69,20 @@ class PageReader:
         return self._recognizer.recognize(list(crops), [self._language] * len(crops))
 
     def read_given(self, page: PageOf, places: Iterable[LinePlace]) -> ReadPage:
-        """Read lines that somebody else found; all of them are kept."""
-        lines = list(self._read(page, places))
+        """Read lines that somebody else found; all of them are kept. With the crop "outline" they
+        are cut from a page with square dots, as found ones are.
+        """
+        from nordocr_cli.pages.square_dots import SquarePage, with_square_dots
+
+        if self._crop == "box":
+            square = SquarePage(page.pixels)
+        else:
+            square = with_square_dots(page.pixels, page.resolution).smoothed()
+        scaled = (
+            LinePlace(square.from_page(place.outline), place.paragraph) for place in places
+        )
+        read = self._read(replace(page, pixels=square.pixels), scaled)
+        lines = _on_page(list(read), square)
         if lines:
             doubts = page_doubts([line.reading for line in lines])
         else:
@@ -91,7 +104,7 @@ class PageReader:
             turns = found.quarter_turns
             uncovered = found.uncovered_share
         else:
-            square = with_square_dots(page.pixels, page.resolution)
+            square = with_square_dots(page.pixels, page.resolution).smoothed()
             places = [LinePlace(Outline.of_box(box)) for box in finder.find(square.pixels)]
             turns = 0
             uncovered = 0.0
@@ -99,10 +112,7 @@ class PageReader:
         lines = list(self._read(replace(page, pixels=square.pixels), places))
         doubts = page_doubts([line.reading for line in lines], uncovered)
         kept = [line for line in lines if line.reading.text.strip()]
-        if square.is_scaled:
-            x_factor = 1 / square.x_factor
-            y_factor = 1 / square.y_factor
-            kept = [_scaled(line, x_factor, y_factor) for line in kept]
+        kept = _on_page(kept, square)
         return replace(self._done(page, kept, doubts), quarter_turns=turns)
 
     def _read(self, page: PageOf, places: Iterable[LinePlace]) -> Iterator[ReadLine]:
@@ -161,6 +171,15 @@ def character_edges(
         return ()
     edges = recognizer.edges(crop.shape[0], crop.shape[1], reading)
     return tuple((start + first, start + last) for first, last in edges)
+
+
+def _on_page(lines: list[ReadLine], square: "SquarePage") -> list[ReadLine]:
+    """The lines of a page with square dots in pixels of the page itself."""
+    if not square.is_scaled:
+        return lines
+    x_factor = 1 / square.x_factor
+    y_factor = 1 / square.y_factor
+    return [_scaled(line, x_factor, y_factor) for line in lines]
 
 
 def _scaled(line: ReadLine, x_factor: float, y_factor: float) -> ReadLine:
