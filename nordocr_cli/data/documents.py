@@ -293,7 +293,11 @@ def _tiff_pages(content: bytes, path: Path, limits: Limits) -> tuple[list[int], 
             is_page, offset = _tiff_directory(content, offset, form)
             if is_page:
                 pages.append(number)
-    except struct.error:
+    except (
+        struct.error,
+        IndexError,
+        OverflowError,
+    ):  # an offset of BigTIFF of over 63 bits
         cut = f"{path}: the TIFF is cut off after page {len(visited) - bool(visited)}"
         cut += f" ({len(content)} bytes); copy the file again"
         complete = [number for number in pages if number < len(visited)]

@@ -106,6 +106,16 @@ def test_a_cut_off_tiff_has_its_whole_pages_and_says_what_is_missing(tmp_path):
         read_pages(tmp_path / "head.tif")
 
 
+@pytest.mark.parametrize("where", ["offset", "count"])
+def test_a_bigtiff_that_leads_beyond_63_bits_is_cut_off(tmp_path, where):
+    far = struct.pack("<Q", 2**64 - 8)
+    first = struct.pack("<Q", 16)
+    content = b"II+\0\x08\0\0\0" + (far if where == "offset" else first) + far + bytes(100)
+    (tmp_path / "far.tif").write_bytes(content)
+    with pytest.raises(DataError, match="cut off after page 0"):
+        read_pages(tmp_path / "far.tif")
+
+
 def test_a_circle_of_pages_is_an_error(tmp_path):
     content = bytearray(tiff(10, 20))
     (first,) = struct.unpack_from("<I", content, 4)
