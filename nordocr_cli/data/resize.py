@@ -12,6 +12,7 @@ import struct
 import warnings
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,13 @@ IMAGE_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
 _LOOK_BYTES = 64
 # Of a JPEG. A progressive image has about ten scans, each of which touches every pixel; cameras
 # write one part of EXIF data and a few hundred segments.
-_JPEG_LIMITS = {"scans": 200, "parts of EXIF data": 200, "segments": 10_000}
+_FILLING = "kilobytes of filling between the segments"
+_JPEG_LIMITS = {
+    "scans": 200,
+    "parts of EXIF data": 200,
+    "segments": 10_000,
+    _FILLING: 1000,  # Pillow reads it byte by byte
+}
 # The next marker in compressed data, where FF 00 is a byte and FF D0 to FF D7 are restarts.
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _END_OF_IMAGE = 0xD9
@@ -165,7 +172,7 @@ def open_image(data: bytes, what: str) -> Image.Image:
 
 def require_quick_jpeg(data: bytes, what: str) -> None:
     """Raise DataError for a JPEG with so many scans that decoding them takes minutes, or with so
-    many parts of EXIF data that Pillow takes minutes to join them. Other data passes.
+    many parts of EXIF data or so much filling that Pillow takes minutes. Other data passes.
     """
     if data[:2] != b"\xff\xd8":
         return
@@ -184,8 +191,11 @@ def _jpeg_parts(data: bytes) -> Iterator[str]:
     image. What follows, as the video of a phone, is not looked at.
     """
     place = 2
+    is_header = True
     while (marker := _JPEG_MARKER.search(data, place)) is not None:
         kind = data[marker.start() + 1]
+        if is_header:
+            yield from repeat(_FILLING, (marker.start() - place) >> 10)
         if kind == _END_OF_IMAGE:
             return
         place = length_at = marker.end()
@@ -193,6 +203,7 @@ def _jpeg_parts(data: bytes) -> Iterator[str]:
             yield "segments"
             continue
         if kind == _START_OF_SCAN:
+            is_header = False
             yield "scans"
         elif kind == _APP1 and data.startswith(b"Exif\0\0", length_at + 2):
             yield "parts of EXIF data"

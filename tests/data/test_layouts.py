@@ -236,3 +236,28 @@ def test_more_lines_than_a_page_has_are_refused(tmp_path):
     many = before + f"<TextLine{line}</TextLine>" * 10_001 + after
     with pytest.raises(DataError, match="more than 10,000 lines on one page"):
         layout(tmp_path, many)
+
+
+ALTO_LINE = (
+    '<alto><Layout><Page WIDTH="{0}" HEIGHT="100"><PrintSpace><TextLine HPOS="1" VPOS="1"'
+    ' WIDTH="90" HEIGHT="20"><Shape><Polygon POINTS="{1}"/></Shape><String CONTENT="x"/>'
+    "</TextLine></PrintSpace></Page></Layout></alto>"
+)
+PAGE_LINE = (
+    '<PcGts><Page imageFilename="a.png" imageWidth="{0}" imageHeight="100"><TextRegion id="r">'
+    '<Coords points="0,0 9,0 9,9"/><TextLine id="l"><Coords points="{1}"/><TextEquiv><Unicode>x'
+    "</Unicode></TextEquiv></TextLine></TextRegion></Page></PcGts>"
+)
+
+
+@pytest.mark.parametrize("form", [ALTO_LINE, PAGE_LINE])
+@pytest.mark.parametrize(
+    ("width", "points"), [("1e999", "1,1 9,1 9,9"), ("200", "1,1 9,1 9,9 " * 40_000)]
+)
+def test_infinite_sizes_and_endless_outlines_are_refused(tmp_path, form, width, points):
+    path = tmp_path / "page.xml"
+    path.write_text(form.format("200", "1,1 9,1 9,9 " * 1000))
+    assert len(read_layout(path).pages[0].regions) == 1
+    path.write_text(form.format(width, points))
+    with pytest.raises(DataError, match=r"page\.xml"):
+        read_layout(path)

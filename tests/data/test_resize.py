@@ -435,6 +435,17 @@ def test_a_jpeg_of_thousands_of_scans_is_refused_at_once():
     assert decode_image(content, "x.jpg").shape == (2000, 2000, 3)
 
 
+def test_a_jpeg_of_millions_of_filling_bytes_is_refused(recwarn):
+    written = io.BytesIO()
+    Image.new("L", (64, 64)).save(written, "JPEG")
+    content = written.getvalue()
+    filled = content[:2] + b"\xff" * 500 + content[2:]
+    assert decode_image(filled, "x.jpg").shape[:2] == (64, 64)
+    for filling in (b"\xff", b"\xff\x00"):
+        with pytest.raises(DataError, match="more than 1,000 kilobytes of filling"):
+            decode_image(content[:2] + filling * 2_000_000 + content[2:], "x.jpg")
+
+
 @pytest.mark.parametrize(
     "part", [b"\xff\x01", b"\xff\xe2\0\2", b"\xff\xfe\0\4ab", b"\xff\x01\xff\xff"]
 )

@@ -45,7 +45,7 @@ def read(file: LabelFile) -> Iterator[Entry]:
         where = f"{file.path}: annotation {number}"
         try:
             yield _entry(annotation, images, number, where)
-        except (ValueError, TypeError, AttributeError) as error:
+        except (ValueError, OverflowError, TypeError, AttributeError) as error:
             yield bad_entry(where, error)
 
 

@@ -87,7 +87,7 @@ def read_mmocr(file: LabelFile) -> Iterator[Entry]:
         for index, instance in enumerate(item["instances"], start=1):
             try:
                 yield _instance_entry(item, index, instance, where)
-            except (ValueError, TypeError, AttributeError) as error:
+            except (ValueError, OverflowError, TypeError, AttributeError) as error:
                 yield bad_entry(f"{where}, instance {index}", error)
 
 

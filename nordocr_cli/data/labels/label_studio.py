@@ -39,14 +39,14 @@ def read(file: LabelFile) -> Iterator[Entry]:
         try:
             regions = _regions(task)
             image = _image_name(_image_of(task), file.root)
-        except (ValueError, TypeError, AttributeError, KeyError) as error:
+        except (ValueError, OverflowError, TypeError, AttributeError, KeyError) as error:
             yield bad_entry(where, error)
             continue
         for index, (shape, text) in enumerate(regions, start=1):
             try:
                 value = {"image": image, "text": text, "number": index}
                 yield region_entry(value, _place(shape), where)
-            except (ValueError, TypeError, KeyError) as error:
+            except (ValueError, OverflowError, TypeError, KeyError) as error:
                 yield bad_entry(f"{where}, region {index}", error)
 
 

@@ -60,7 +60,7 @@ def read(content: bytes, path: Path, bad_lines: BadLines | None = None) -> Layou
             for index, page in enumerate(pages)
         ]
         sizes = tuple(_size(page) for page in pages)
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, OverflowError) as error:
         raise DataError(f"{path}: damaged alto: {error!r}") from error
     return Layout(
         tuple(Page(index, found) for index, found in enumerate(regions)),

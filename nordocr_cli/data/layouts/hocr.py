@@ -6,7 +6,13 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 from nordocr_cli.charset import to_nfc
-from nordocr_cli.data.layouts.layout import BadLines, Layout, box_from_json, language_code
+from nordocr_cli.data.layouts.layout import (
+    BadLines,
+    Layout,
+    box_from_json,
+    language_code,
+    require_few_points,
+)
 from nordocr_cli.data.layouts.xml import starts_as_xml
 from nordocr_cli.errors import DataError
 from nordocr_cli.records import Box, Page, Point, Region
@@ -53,7 +59,9 @@ def _polygon(title: str) -> tuple[Point, ...]:
     found = _HOCR_POLYGON.search(title)
     if found is None:
         return ()
-    numbers = [float(number) for number in found[1].split()]
+    edges = found[1].split()
+    require_few_points(len(edges))
+    numbers = [float(number) for number in edges]
     return tuple(zip(numbers[0::2], numbers[1::2], strict=False))
 
 
@@ -154,7 +162,7 @@ class _Hocr(HTMLParser):
     def _line_box(self, title: str, what: str) -> Box | None:
         try:
             return self._box(title, what)
-        except (DataError, ValueError) as error:
+        except (DataError, ValueError, OverflowError) as error:
             if self.bad_lines is None:
                 raise
             self.bad_lines[len(self.pages) - 1, len(self.pages[-1][2]) + 1] = str(error)
@@ -178,7 +186,7 @@ def read(content: bytes, path: Path, bad_lines: BadLines | None = None) -> Layou
         parser.feed(content.decode("utf-8-sig"))
         parser.close()
     # the parser's own word for a broken declaration is an AssertionError
-    except (ValueError, AssertionError) as error:
+    except (ValueError, OverflowError, AssertionError) as error:
         raise DataError(f"{path} is not readable hOCR ({error})") from error
     if not parser.pages:
         raise DataError(f"{path}: the HTML has no ocr_page; is it hOCR?")

@@ -31,6 +31,9 @@ _CODES = {name: code for code, names in _LANGUAGES.items() for name in (code, *n
 ILLEGIBLE_TEXTS = ("###", "*")
 
 _MAX_PAGE_LINES = 10_000  # a newspaper has some thousand
+_MAX_POINTS = (
+    100_000  # of one outline; one that follows each pixel of a line has ten thousand
+)
 
 
 # Damaged lines: (index of the page from 0, number of the line on it from 1) → what is wrong.
@@ -88,7 +91,7 @@ def read_page_regions(
             region = read(line, f"{where}, line {number}")
             require_line_length(region.text or "")
             regions.append(region)
-        except (DataError, KeyError, ValueError) as error:
+        except (DataError, KeyError, ValueError, OverflowError) as error:
             if bad_lines is None:
                 raise
             is_reported = isinstance(error, DataError)
@@ -127,6 +130,12 @@ def box_from_json(value: Any, where: str) -> Box:
     return Box(x, y, width, height)
 
 
+def require_few_points(count: int) -> None:
+    """Raise ValueError when an outline has so many points that they take hundreds of megabytes."""
+    if count > _MAX_POINTS:
+        raise ValueError(f"an outline of {count:,} points; it may have {_MAX_POINTS:,}")
+
+
 def box_of_points(points: Sequence[Point], where: str) -> Box:
     """Return the upright box around points. Raises DataError when it has no area."""
     if not points:
@@ -141,6 +150,7 @@ def points_from_json(value: Any) -> tuple[Point, ...]:
     Raises ValueError, TypeError or KeyError when it is something else.
     """
     items = list(value or ())
+    require_few_points(len(items))
     if items and all(isinstance(item, int | float) for item in items):
         items = list(zip(items[0::2], items[1::2], strict=True))
     if items and all(isinstance(item, Mapping) for item in items):

@@ -53,7 +53,7 @@ def read(content: bytes, path: Path, bad_lines: BadLines | None = None) -> Layou
             for index, page in enumerate(pages)
         ]
         sizes = tuple(_size(page) for page in pages)
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, OverflowError) as error:
         raise DataError(f"{path}: damaged PcGts: {error!r}") from error
     languages = (element.get("primaryLanguage") for element in root.iter())
     language = next((found for found in languages if found), "")

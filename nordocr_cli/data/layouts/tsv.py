@@ -98,7 +98,7 @@ def read(content: bytes, path: Path, bad_lines: BadLines | None = None) -> Layou
         row = dict(zip(header, cells, strict=False))
         try:
             table.add(row, where)
-        except (KeyError, IndexError, ValueError, DataError) as error:
+        except (KeyError, IndexError, ValueError, OverflowError, DataError) as error:
             columns = ", ".join(header)
             problem = f"{where}: expected numbers under {columns}, and lines before words"
             if isinstance(error, DataError):

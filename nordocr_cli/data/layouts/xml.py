@@ -5,6 +5,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
+from nordocr_cli.data.layouts.layout import require_few_points
 from nordocr_cli.errors import DataError
 from nordocr_cli.limits import require_few_parts
 from nordocr_cli.records import Point
@@ -82,6 +83,7 @@ def descendants(element: Element, *names: str) -> Iterator[Element]:
 def parse_points(text: str) -> tuple[Point, ...]:
     """Read `x,y x,y …` or `x y x y …`. Raises ValueError when it is neither."""
     pairs = text.split()
+    require_few_points(len(pairs))
     if pairs and "," not in text:
         numbers = [float(number) for number in pairs]
         return tuple(zip(numbers[0::2], numbers[1::2], strict=True))
