@@ -139,7 +139,8 @@ def finetune(
         console.json(result.to_json())
     else:
         console.table(
-            f"{result.run_dir}: {result.steps:,} steps in {result.minutes:.1f} min",
+            f"{result.run_dir}: {result.steps:,} steps in {result.minutes:.1f} min,"
+            f" {result.share:.0%} of their change kept",
             COMPARISON_COLUMNS,
             [one.row() for one in result.sets],
             right=(1, 2, 3, 4, 5),

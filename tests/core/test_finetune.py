@@ -211,7 +211,7 @@ def test_the_share_of_the_change_shrinks_until_ordinary_lines_are_read_as_before
 
 def test_a_few_more_errors_are_read_as_before():
     assert keeps_ordinary(0.03, 0.0310)
-    assert not keeps_ordinary(0.03, 0.0330)
+    assert not keeps_ordinary(0.03, 0.0340)
     assert keeps_ordinary(0.0, 0.0004)
     assert not keeps_ordinary(0.0, 0.001)
     assert keeps_ordinary(None, None)
