@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 SIDECAR_SCHEMA = 2
 _MAX_HEADER_BYTES = 64 << 20
+_MAX_TENSORS = 50_000  # a network for lines has some hundred
 _PART_BYTES = 1 << 20
 # A protobuf, and so an ONNX file, ends at 2 GiB.
 MAX_ONNX_BYTES = 2 << 30
@@ -64,8 +65,13 @@ def safetensors_metadata(path: Path) -> dict[str, str]:
             length = int.from_bytes(file.read(8), "little")
             if not 2 <= length <= _MAX_HEADER_BYTES:
                 raise ValueError(f"a header of {length} bytes")
-            header = parse_json(file.read(length))
-            return dict(header.get("__metadata__", {}))
+            content = file.read(length)
+            if content.count(b'"dtype"') > _MAX_TENSORS:
+                raise ValueError(f"more than {_MAX_TENSORS:,} tensors")
+            metadata = dict(parse_json(content).get("__metadata__", {}))
+            if not all(isinstance(value, str) for value in metadata.values()):
+                raise ValueError("metadata that is no text")
+            return metadata
         except (OSError, ValueError, AttributeError, TypeError) as error:
             raise ArtifactError(
                 f"{path} is not a readable weights file ({error})"

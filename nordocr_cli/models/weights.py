@@ -25,6 +25,7 @@ from nordocr_cli.artifact.contract import (
     contract_from_metadata,
     schema_of,
 )
+from nordocr_cli.artifact.probing import safetensors_metadata
 from nordocr_cli.artifact.sealing import (
     WEIGHTS_DIGEST,
     require_weights_digest,
@@ -96,6 +97,9 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], Contract]:
     """
     path = find_weights(path)
     require_regular_file(path, "weights file")
+    safetensors_metadata(
+        path
+    )  # a header of millions of tensors is refused before it is parsed
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}

@@ -92,6 +92,14 @@ def test_a_stage_that_does_not_write_what_it_promises_is_an_error(tmp_path):
         run(plan(recipe))
 
 
+def test_a_recipe_that_runs_itself_ends(tmp_path, capfd):
+    path = write(tmp_path, ("again", f"recipe {tmp_path / 'recipe.toml'}"))
+    with pytest.raises(StageFailed) as failed:
+        run(plan(path))
+    assert failed.value.exit_code == 2
+    assert "another process is writing work/recipe-state.json" in capfd.readouterr().err
+
+
 def test_an_interrupted_stage_is_resumed(tmp_path):
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(

@@ -172,6 +172,29 @@ def test_a_foreign_file_has_no_contract(state, tmp_path):
         load_weights(tmp_path / "a.safetensors")
 
 
+@pytest.mark.parametrize(
+    ("header", "problem"),
+    [
+        ({"__metadata__": {METADATA_KEY: 1979}}, "metadata that is no text"),
+        ({"__metadata__": ["x"]}, "not a readable weights file"),
+        (
+            {
+                f"t{number}": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}
+                for number in range(60_000)
+            },
+            "more than 50,000 tensors",
+        ),
+    ],
+)
+def test_a_header_that_no_writer_makes_is_refused(tmp_path, header, problem):
+    path = tmp_path / "a.safetensors"
+    content = json.dumps(header).encode()
+    path.write_bytes(len(content).to_bytes(8, "little") + content)
+    for read in (load_weights, read_contract):
+        with pytest.raises(ArtifactError, match=problem):
+            read(path)
+
+
 def older_metadata():
     """The metadata of a file of contract schema 1, which had no digest over the contract."""
     contract = {**CONTRACT.to_json(), "schema": 1}

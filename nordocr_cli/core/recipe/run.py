@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from nordocr_cli.atomic import make_folder, write_json, write_text
+from nordocr_cli.atomic import OutputLock, make_folder, write_json, write_text
 from nordocr_cli.core.recipe.plan import RECIPE_SCHEMA, PlannedStage, RecipePlan
 from nordocr_cli.errors import DataError, Interrupted, NordocrError
 from nordocr_cli.progress import SILENT, Progress
@@ -45,11 +45,13 @@ def run(
     """Run each stage that is not done, in order, and stop at the first that fails.
 
     With `stages_print_to_stderr` stdout stays free for the caller's own result. The state is saved
-    after every stage, so that the same command continues after an interruption. Raises StageFailed
-    with the exit code of the stage that failed, Interrupted after Ctrl-C, and DataError when a
+    after every stage, so that the same command continues after an interruption. Raises UsageError
+    when the recipe runs already, also when one of its stages starts it again, StageFailed with the
+    exit code of the stage that failed, Interrupted after Ctrl-C, and DataError when a
     stage did not create what it promises.
     """
     make_folder(plan.output)
+    lock = OutputLock(plan.state_file)
     finished: dict[str, str] = {}
     results: list[StageResult] = []
     try:
@@ -65,6 +67,7 @@ def run(
             finished[planned.stage.name] = planned.fingerprint
             write_json(plan.state_file, {"schema": RECIPE_SCHEMA, "stages": finished})
     finally:
+        lock.release()
         write_text(plan.report_file, checklist(plan, results))
     return tuple(results)
 
