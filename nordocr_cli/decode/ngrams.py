@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -195,9 +196,17 @@ def _require_size(path: Path, unpacked_bytes: int) -> None:
         )
 
 
+def _array(arrays: "np.lib.npyio.NpzFile", name: str) -> NDArray[Any]:
+    """Return an array of the file. NumPy gives the bytes of a member that is none."""
+    found = arrays[name]
+    if not isinstance(found, np.ndarray):
+        raise ValueError(f"{name} is no array")
+    return found
+
+
 def _require_text(arrays: "np.lib.npyio.NpzFile", name: str, maximum: int) -> None:
     """Raise ValueError when an array is not one text of 1 to `maximum` characters."""
-    found = arrays[name]
+    found = _array(arrays, name)
     if found.ndim or found.dtype.kind != "U" or not 1 <= len(str(found)) <= maximum:
         raise ValueError(f"{name} is not a text of 1 to {maximum} characters")
 
@@ -228,7 +237,7 @@ def _levels(arrays: "np.lib.npyio.NpzFile") -> list[Level]:
 
 
 def _column(arrays: "np.lib.npyio.NpzFile", name: str) -> NDArray[np.uint8]:
-    column = arrays[name]
+    column = _array(arrays, name)
     if column.ndim != 1 or column.dtype != np.uint8:
         raise ValueError(f"{name} is {column.dtype} {column.shape}, not a row of uint8")
     return column

@@ -1,6 +1,7 @@
 """Packed character n-grams: probabilities, digits, files."""
 
 import math
+import zipfile
 
 import numpy as np
 import pytest
@@ -116,6 +117,20 @@ def test_hostile_files_are_refused(ngrams, tmp_path, change):
         changed = {**arrays, **change}
     kept = {name: array for name, array in changed.items() if array is not None}
     np.savez(tmp_path / "m.npz", **kept)
+    with pytest.raises(ArtifactError, match=r"m\.npz holds no character n-grams"):
+        read_ngrams(tmp_path / "m.npz")
+
+
+@pytest.mark.parametrize("member", ["schema.npy", "last_1.npy"])
+@pytest.mark.parametrize("content", [b"", b"XXXXXX", b"\x93NUMPY\x01\0\xff\xff{"])
+def test_members_that_are_no_arrays_are_refused(ngrams, tmp_path, member, content):
+    ngrams.save(tmp_path / "whole.npz")
+    with (
+        zipfile.ZipFile(tmp_path / "whole.npz") as whole,
+        zipfile.ZipFile(tmp_path / "m.npz", "w") as changed,
+    ):
+        for name in whole.namelist():
+            changed.writestr(name, content if name == member else whole.read(name))
     with pytest.raises(ArtifactError, match=r"m\.npz holds no character n-grams"):
         read_ngrams(tmp_path / "m.npz")
 
