@@ -40,7 +40,7 @@ def pytest_runtest_setup(item):
 
 
 class Heard(Silent):
-    """A Progress that remembers what it was told."""
+    """A Progress that records its notes and warnings."""
 
     def __init__(self):
         self.notes, self.warnings = [], []

@@ -32,11 +32,11 @@ def validator(name):
 
 def assert_valid(name, path):
     value = json.loads(Path(path).read_text(encoding="utf-8"))
-    told = [
+    errors = [
         f"{error.json_path}: {error.message}"
         for error in validator(name).iter_errors(value)
     ]
-    assert told == []
+    assert errors == []
     # nothing that the schema does not explain
     assert set(value) <= set(validator(name).schema["properties"])
     return value
@@ -95,7 +95,7 @@ def test_an_evaluation(tmp_path):
 
 def test_a_bench(tiny_onnx, tmp_path):
     output = tmp_path / "bench.json"
-    asked = {
+    options = {
         "document": TIFF,
         "regions": TRUTH,
         "limit": 3,
@@ -104,8 +104,10 @@ def test_a_bench(tiny_onnx, tmp_path):
         "threads": 1,
         "output": output,
     }
-    bench([str(tiny_onnx)], grid=((1,), (32,)), **asked)
-    bench([str(tiny_onnx)], baseline=output, **asked | {"output": tmp_path / "again.json"})
+    bench([str(tiny_onnx)], grid=((1,), (32,)), **options)
+    bench(
+        [str(tiny_onnx)], baseline=output, **options | {"output": tmp_path / "again.json"}
+    )
     assert assert_valid("bench", output)["grid"]
     value = assert_valid("bench", tmp_path / "again.json")
     assert [verdict["verdict"] for verdict in value["verdicts"]] == ["inconclusive"] * 2

@@ -125,7 +125,7 @@ def test_no_name_or_link_keeps_the_other_documents_from_being_read(folders, read
     assert "File name too long" in outcomes[1].error
     assert [path.name for path in target.iterdir()] == ["z.png.txt"]
 
-    assert list(watcher.pass_over(settled=False)) == []  # what has no note is told once
+    assert list(watcher.pass_over(settled=False)) == []  # what has no note is reported once
     (source / ("n" * 240 + ".png")).write_bytes(b"12")
     assert names(watcher.pass_over(settled=False)) == [unwritable[1].name]
 

@@ -50,7 +50,7 @@ def test_a_signal_loses_little_and_resume_goes_on(tmp_path, sent):
             writer.add(
                 image, LineRow(id=str(number), image=f"{number}.png", text=str(10 + number))
             )
-    # Whatever lies in the user's folder is not ours to import, in the process that is started anew
+    # Whatever lies in the user's folder is not ours to import, in the process that is restarted
     # least of all.
     (tmp_path / "rich.py").write_text("raise SystemExit(77)")
     command = [

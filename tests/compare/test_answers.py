@@ -14,14 +14,14 @@ from nordocr_cli.errors import DataError, UsageError
 from nordocr_cli.records import Box
 
 
-def asked(gray):
+def gray_question(gray):
     return question(np.full((8, 40, 3), gray, np.uint8), 0, Box(0, 0, 40, 8))
 
 
 def test_a_key_holds_for_pixels_model_and_size(tmp_path):
-    one = asked(1)
-    assert one.key("m") == asked(1).key("m")
-    assert len({one.key("m"), one.key("n"), asked(2).key("m")}) == 3
+    one = gray_question(1)
+    assert one.key("m") == gray_question(1).key("m")
+    assert len({one.key("m"), one.key("n"), gray_question(2).key("m")}) == 3
     assert one.params == {"temperature": 0, "seed": 1, "max_tokens": 32 + 6 * 5}
     wide = question(np.zeros((8, 8000, 3), np.uint8), 0, Box(0, 0, 8000, 8))
     assert wide.params["max_tokens"] == 1024
@@ -36,14 +36,14 @@ def test_replies_come_back_as_they_were(tmp_path):
         Reply(""),
     ]
     for gray, reply in enumerate(replies):
-        answers.add(asked(gray), reply)
+        answers.add(gray_question(gray), reply)
     again = AnswerFile(path)
     assert again.model == "m"
-    assert [again._replies[asked(gray).key("m")] for gray in range(3)] == replies
+    assert [again._replies[gray_question(gray).key("m")] for gray in range(3)] == replies
     assert again.tokens() == (1, 10, 2)
-    assert again.tokens([asked(1)]) == (0, 0, 0)
-    assert asked(3) not in again
-    assert again.get(asked(3)).status == "unanswered"
+    assert again.tokens([gray_question(1)]) == (0, 0, 0)
+    assert gray_question(3) not in again
+    assert again.get(gray_question(3)).status == "unanswered"
 
 
 def test_the_digest_is_of_the_replies_asked_for_in_any_order(tmp_path):
@@ -52,22 +52,30 @@ def test_the_digest_is_of_the_replies_asked_for_in_any_order(tmp_path):
         AnswerFile(tmp_path / "b.jsonl", "m"),
     )
     for gray in (1, 2, 3):
-        first.add(asked(gray), Reply(str(gray)))
+        first.add(gray_question(gray), Reply(str(gray)))
     for gray in (2, 1):
-        second.add(asked(gray), Reply(str(gray)))
-    assert first.digest([asked(1), asked(2)]) == second.digest([asked(2), asked(1)])
-    assert first.digest([asked(1), asked(3)]) != first.digest([asked(1), asked(2)])
+        second.add(gray_question(gray), Reply(str(gray)))
+    assert first.digest([gray_question(1), gray_question(2)]) == second.digest(
+        [gray_question(2), gray_question(1)]
+    )
+    assert first.digest([gray_question(1), gray_question(3)]) != first.digest(
+        [gray_question(1), gray_question(2)]
+    )
 
 
 def test_damaged_lines_are_passed_over(tmp_path):
     path = tmp_path / "a.jsonl"
     answers = AnswerFile(path, "m")
     for gray in range(3):
-        answers.add(asked(gray), Reply(f"line {gray}"))
+        answers.add(gray_question(gray), Reply(f"line {gray}"))
     path.write_text(path.read_text().replace("line 1", "line 7"))
     again = AnswerFile(path)
     assert again.damaged == 1
-    assert [again.get(asked(gray)).text for gray in range(3)] == ["line 0", "", "line 2"]
+    assert [again.get(gray_question(gray)).text for gray in range(3)] == [
+        "line 0",
+        "",
+        "line 2",
+    ]
 
 
 @pytest.mark.parametrize("content", [b"II*\0\n\xff\xfe\n", b'{"text": "a"}\n', b"[]\n"])
@@ -81,22 +89,24 @@ def test_another_file_is_refused(tmp_path, content):
 def test_a_model_is_chosen_where_several_answered(tmp_path):
     path = tmp_path / "a.jsonl"
     for model in ("one", "two"):
-        AnswerFile(path, model).add(asked(1), Reply(model))
+        AnswerFile(path, model).add(gray_question(1), Reply(model))
     with pytest.raises(
         UsageError, match="answers of one, two; choose one with --vlm-model"
     ):
         AnswerFile(path)
-    assert AnswerFile(path, "two").get(asked(1)).text == "two"
+    assert AnswerFile(path, "two").get(gray_question(1)).text == "two"
 
 
 def test_no_room_is_said(tmp_path, small_files):
     answers = AnswerFile(tmp_path / "a.jsonl", "m")
     with small_files(), pytest.raises(DataError, match="the answers so far are kept"):
         for gray in range(256):
-            answers.add(asked(gray), Reply("x" * 1000))
+            answers.add(gray_question(gray), Reply("x" * 1000))
     again = AnswerFile(tmp_path / "a.jsonl")
-    assert again.get(asked(0)).text == ""  # too long for a reading, and whole all the same
-    assert again._replies[asked(0).key("m")] == Reply("x" * 1000)
+    assert (
+        again.get(gray_question(0)).text == ""
+    )  # too long for a reading, and whole all the same
+    assert again._replies[gray_question(0).key("m")] == Reply("x" * 1000)
 
 
 WRITER = """
@@ -133,10 +143,10 @@ def test_a_killed_writer_leaves_whole_answers(tmp_path):
     lines = path.read_bytes().count(b"\n")
     answers = AnswerFile(path)
     assert answers.damaged == 0
-    answers.add(asked(9), Reply("after"))
+    answers.add(gray_question(9), Reply("after"))
     again = AnswerFile(path)
     assert again.damaged == 1  # the cut line has its end now
-    assert again.get(asked(9)).text == "after"
+    assert again.get(gray_question(9)).text == "after"
     assert (
         len([json.loads(line) for line in path.read_bytes().split(b"\n")[:lines]])
         == lines

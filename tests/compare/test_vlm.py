@@ -125,13 +125,13 @@ def read(*args):
 
 
 def test_answers_come_in_order_and_are_recorded(server, tmp_path):
-    asked = questions(*range(0, 200, 10))
+    twenty = questions(*range(0, 200, 10))
     path = tmp_path / "answers.jsonl"
-    answers = read(asked, AnswerFile(path, "reader"), asking(server))
+    answers = read(twenty, AnswerFile(path, "reader"), asking(server))
     assert answers == [Answer("ok", f"line {gray}") for gray in range(0, 200, 10)]
     # A second run asks nothing, with or without a server.
-    assert read(asked, AnswerFile(path), asking(server)) == answers
-    assert read(asked, AnswerFile(path), None) == answers
+    assert read(twenty, AnswerFile(path), asking(server)) == answers
+    assert read(twenty, AnswerFile(path), None) == answers
     assert len(server.calls) == 20
 
 
@@ -174,12 +174,12 @@ def test_a_timeout_is_not_an_answer_and_is_asked_again_later(server, tmp_path):
     server.faults = {10: ["slow", "slow"], 20: ["slow"]}
     path = tmp_path / "answers.jsonl"
     impatient = asking(server, timeout_s=3)
-    asked = ask(questions(10, 20, 30), AnswerFile(path, "reader"), impatient)
-    timed_out, late, fine = asked.answers
+    result = ask(questions(10, 20, 30), AnswerFile(path, "reader"), impatient)
+    timed_out, late, fine = result.answers
     assert (timed_out.status, timed_out.text) == ("timeout", "")
     assert (late.text, fine.text) == ("line 20", "line 30")
     assert sorted(server.calls) == [10, 10, 20, 20, 30]
-    assert (asked.requests, asked.failures) == (5, (("timeout", 3),))
+    assert (result.requests, result.failures) == (5, (("timeout", 3),))
     server.calls.clear()
     assert [
         a.text for a in read(questions(10, 20, 30), AnswerFile(path), asking(server))
@@ -245,20 +245,20 @@ def test_a_cut_answer_is_asked_for_again_with_more_tokens(server, tmp_path):
 def test_a_key_that_the_server_repeats_is_left_out(server, tmp_path, fault):
     server.faults = {5: [fault]}
     recorded = tmp_path / "a.jsonl"
-    asked = asking(server, key="sesame-open", tries=1)
+    endpoint = asking(server, key="sesame-open", tries=1)
     with pytest.raises(NordocrError) as raised:
-        read(questions(5), AnswerFile(recorded, "reader"), asked)
-    told = str(raised.value)
-    assert "bad key" in told
-    assert "sesame" not in told
+        read(questions(5), AnswerFile(recorded, "reader"), endpoint)
+    message = str(raised.value)
+    assert "bad key" in message
+    assert "sesame" not in message
     assert not recorded.exists() or "sesame" not in recorded.read_text()
 
 
 def test_an_answer_that_is_the_key_fails_and_is_not_recorded(server, tmp_path):
     server.faults = {5: ["key as text"]}
     recorded = tmp_path / "a.jsonl"
-    asked = asking(server, key="sesame-open", tries=1)
-    first, second = read(questions(5, 6), AnswerFile(recorded, "reader"), asked)
+    endpoint = asking(server, key="sesame-open", tries=1)
+    first, second = read(questions(5, 6), AnswerFile(recorded, "reader"), endpoint)
     assert (first.status, second.text) == ("failed", "line 6")
     assert "sesame" not in str(first) + recorded.read_text()
 
@@ -300,8 +300,8 @@ def test_the_address_is_found_with_and_without_v1(server, tmp_path):
     base = server.url.removesuffix("/v1")
     for number, url in enumerate((server.url, base, f"{base}/api")):
         file = AnswerFile(tmp_path / f"{number}.jsonl", "reader")
-        asked = Endpoint(url, "reader", tries=3, backoff_s=0.01)
-        assert read(questions(5), file, asked) == [Answer("ok", "line 5")]
+        endpoint = Endpoint(url, "reader", tries=3, backoff_s=0.01)
+        assert read(questions(5), file, endpoint) == [Answer("ok", "line 5")]
     plain = "/chat/completions"
     paths = [path for path, _, _ in server.requests]
     assert paths == [f"/v1{plain}", f"/v1{plain}", f"/api{plain}", f"/api/v1{plain}"]
@@ -436,12 +436,12 @@ def test_rate_limits_name_their_reset(headers, seconds):
 
 
 def test_an_estimate_rests_on_recorded_answers(server, tmp_path):
-    answers, asked = AnswerFile(tmp_path / "a.jsonl", "reader"), questions(*range(8))
-    guessed = estimate_tokens(asked, answers)
+    answers, eight = AnswerFile(tmp_path / "a.jsonl", "reader"), questions(*range(8))
+    guessed = estimate_tokens(eight, answers)
     assert guessed[2] is False
     assert all(tokens > 0 for tokens in guessed[:2])
-    read(asked[:2], answers, asking(server))
-    assert estimate_tokens(asked, answers) == (8 * 50, 8 * 4, True)
+    read(eight[:2], answers, asking(server))
+    assert estimate_tokens(eight, answers) == (8 * 50, 8 * 4, True)
 
 
 @pytest.mark.parametrize("seconds", [float("nan"), 1e300, float("inf")])

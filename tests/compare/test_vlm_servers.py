@@ -190,7 +190,7 @@ class Handler(BaseHTTPRequestHandler):
 def answers(tmp_path):
     """A function that asks a server for LINES lines, low ones among them."""
 
-    def asked(respond, **options):
+    def ask_server(respond, **options):
         crops = [np.full((12 + 20 * n, 90, 3), 10 * n, np.uint8) for n in range(LINES)]
         questions = [question(crop, 0, Box(0, 0, 90, 20)) for crop in crops]
         with Server(respond) as server:
@@ -211,7 +211,7 @@ def answers(tmp_path):
                 server.shutdown()
                 thread.join()
 
-    return asked
+    return ask_server
 
 
 @pytest.mark.parametrize("mode", WRAPPED)

@@ -41,16 +41,16 @@ def store(tmp_path):
     st.integers(1, 3),
 )
 def test_edges_give_the_least_padding(widths, count):
-    greatest, edges = 256, range(32, 256, 32)
+    widest, edges = 256, range(32, 256, 32)
 
     def padded(chosen):
         return sum(min(edge for edge in chosen if width <= edge) for width in widths)
 
     best = min(
-        padded((*few, greatest)) for n in range(count) for few in combinations(edges, n)
+        padded((*few, widest)) for n in range(count) for few in combinations(edges, n)
     )
-    found = _edges(np.array(widths), greatest, count)
-    assert found[-1] == greatest
+    found = _edges(np.array(widths), widest, count)
+    assert found[-1] == widest
     assert len(found) <= count
     assert list(found) == sorted(set(found))
     assert padded(found) == best
@@ -100,9 +100,9 @@ def test_wrong_advice_requests(store, tmp_path):
         write_advice(advise(path), tmp_path / "x.json")
     done = CliRunner().invoke(app, ["advise", str(tmp_path)])
     assert isinstance(done.exception, UsageError)
-    told = json.loads(CliRunner().invoke(app, ["advise", str(path), "--json"]).stdout)
-    assert told["width_quantiles_px"]["p100"] == 64
-    assert told["bands"]["ranges"][0]["lines"] == 1
+    advice = json.loads(CliRunner().invoke(app, ["advise", str(path), "--json"]).stdout)
+    assert advice["width_quantiles_px"]["p100"] == 64
+    assert advice["bands"]["ranges"][0]["lines"] == 1
 
 
 @pytest.mark.parametrize("content", [b"\x08\x07" + b"\xff" * 1000, b"", b"text"])

@@ -220,8 +220,8 @@ def test_other_weights_may_read_otherwise_unless_a_share_is_requested(
     assert "other.onnx (onnxruntime) agrees on 0 of 2 lines" in str(missed)
 
 
-@pytest.mark.parametrize("wanted", ["slower", "other texts"])
-def test_a_missed_gate_ends_with_4(wanted, store, tiny_onnx, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("missed", ["slower", "other texts"])
+def test_a_missed_gate_ends_with_4(missed, store, tiny_onnx, tmp_path, monkeypatch, capsys):
     from nordocr_cli.core.bench import run as core
 
     arguments = {"lines": store, "limit": 2, "rounds": 5, "single_lines": 1, "threads": 1}
@@ -230,7 +230,7 @@ def test_a_missed_gate_ends_with_4(wanted, store, tiny_onnx, tmp_path, monkeypat
     fast = tuple(
         run / 100 * (1 + place / 1000) for place, run in enumerate([min(row.runs_s)] * 5)
     )
-    if wanted == "slower":
+    if missed == "slower":
         old = found.model_copy(update={"rows": (row.model_copy(update={"runs_s": fast}),)})
         atomic.write_json(tmp_path / "old.json", old.to_json())
     else:
@@ -250,13 +250,13 @@ def test_a_missed_gate_ends_with_4(wanted, store, tiny_onnx, tmp_path, monkeypat
         "5",
     ]
     command += ["--single-lines", "1", "--threads", "1"]
-    command += ["--baseline", str(tmp_path / "old.json")] if wanted == "slower" else []
+    command += ["--baseline", str(tmp_path / "old.json")] if missed == "slower" else []
     monkeypatch.setattr("sys.argv", command)
     with pytest.raises(SystemExit) as ended:
         app.main()
     assert ended.value.code == 4
     assert (
-        "slower than" if wanted == "slower" else "agrees on 1 of 2 lines"
+        "slower than" if missed == "slower" else "agrees on 1 of 2 lines"
     ) in capsys.readouterr().err
 
 

@@ -201,7 +201,7 @@ def test_a_card_that_the_profile_does_not_name(model, heard):
 
 def test_the_commands_of_the_guide_are_printed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    asked = [
+    arguments = [
         "build-engine",
         "--arch",
         "sm86,sm120",
@@ -210,7 +210,7 @@ def test_the_commands_of_the_guide_are_printed(tmp_path, monkeypatch):
         "recognize_svtrv2_1024.onnx",
         "--print-trtexec",
     ]
-    done = CliRunner().invoke(app, asked)
+    done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0
     assert done.stdout == "\n".join(
         (GOLDEN / f"trtexec_{arch}.txt").read_text("utf-8") for arch in ("sm86", "sm120")

@@ -52,8 +52,8 @@ class Progress:
 
 
 class Scripted:
-    """Tells lines apart by the gray level that they were painted with, and keeps what it was
-    asked.
+    """Tells lines apart by the gray level that they were painted with, and records its
+    inputs.
     """
 
     name = "scripted"

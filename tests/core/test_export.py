@@ -229,14 +229,14 @@ def store(tiny_checkpoint, tmp_path):
 
 
 def test_int8_is_measured_on_lines(tiny_checkpoint, store, tmp_path):
-    asked = {
+    options = {
         "precision": "fp32",
         "int8": True,
         "calibration": store,
         "check_store": store,
         "max_cer_loss": 100,
     }
-    plan = plan_export(tiny_checkpoint, tmp_path / "m.onnx", ExportOptions(**asked))
+    plan = plan_export(tiny_checkpoint, tmp_path / "m.onnx", ExportOptions(**options))
     assert list(plan.outputs) == ["fp32", "int8"]
     full, quantized = export(replace(plan, shapes=SMALL)).files
     assert quantized.file.path == tmp_path / "m.int8.onnx"

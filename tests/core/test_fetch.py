@@ -39,10 +39,10 @@ def mirror():
         def do_GET(self):
             self.seen.append(dict(self.headers))
             body = self.content
-            wanted = self.headers.get("Range")
+            byte_range = self.headers.get("Range")
             status = self.status
-            if wanted and status == 200:
-                body = body[int(wanted.removeprefix("bytes=").removesuffix("-")) :]
+            if byte_range and status == 200:
+                body = body[int(byte_range.removeprefix("bytes=").removesuffix("-")) :]
                 status = 206
             self.send_response(status)
             self.send_header("Content-Length", str(len(body)))

@@ -13,7 +13,7 @@ pytest.importorskip("matplotlib")
 
 
 @pytest.fixture
-def asked(tiny_run, tiny_sets):
+def trial(tiny_run, tiny_sets):
     threads = torch.get_num_threads()
     store = tiny_run.parent / "digits.lmdb"
     yield (
@@ -23,8 +23,8 @@ def asked(tiny_run, tiny_sets):
     torch.set_num_threads(threads)
 
 
-def test_a_rate_is_found_drawn_and_kept_for_the_lines_that_lr_is_meant_for(asked, tmp_path):
-    sets, request = asked
+def test_a_rate_is_found_drawn_and_kept_for_the_lines_that_lr_is_meant_for(trial, tmp_path):
+    sets, request = trial
     found = lr_range(load_profile("svtrv2-nano", sets), request, tmp_path / "lr.png")
     assert found.verdict.startswith("ok: ")
     assert 1e-4 < found.lr < 1
@@ -40,8 +40,8 @@ def test_a_rate_is_found_drawn_and_kept_for_the_lines_that_lr_is_meant_for(asked
     assert again.lr == pytest.approx(2 * found.lr, rel=0.05)
 
 
-def test_what_cannot_be_tried_is_refused(asked, tiny_run, tmp_path):
-    sets, request = asked
+def test_what_cannot_be_tried_is_refused(trial, tiny_run, tmp_path):
+    sets, request = trial
     with pytest.raises(UsageError, match="leave --resume out"):
         lr_range(None, TrainRequest(resume=tiny_run), tmp_path / "lr.png")
     with pytest.raises(UsageError, match="would overwrite"):

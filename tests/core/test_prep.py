@@ -157,8 +157,8 @@ def test_filters_are_counted_reasons(tmp_path: Path) -> None:
         {},
     ]
     source = corpus(tmp_path / "in", rows)
-    wanted = Selection(("sv", "da"), ("a",))
-    result = prep([source], tmp_path / "o.lmdb", PROFILE, select=wanted)
+    selection = Selection(("sv", "da"), ("a",))
+    result = prep([source], tmp_path / "o.lmdb", PROFILE, select=selection)
     assert (result.kept, result.left_out, result.quarantine) == (
         2,
         {"other-subset": 1, "other-language": 1},

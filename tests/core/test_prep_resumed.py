@@ -1,4 +1,4 @@
-"""A run of prep that was stopped is gone on from: nothing is read twice, and the result is that of
+"""A run of prep that was stopped is resumed: nothing is read twice, and the result is that of
 a run in one go.
 """
 

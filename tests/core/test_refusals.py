@@ -1,5 +1,5 @@
-"""Data, profile and checkpoint wrong in every way that was thought of: each is refused by one
-sentence that says how to mend it, and nothing is made.
+"""Damaged or mismatched data, profiles and checkpoints: each is refused by one
+sentence that says how to fix it, and nothing is made.
 """
 
 import re
@@ -71,7 +71,7 @@ def stores(name):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "wrong", "mend"),
+    ("arguments", "code", "problem", "remedy"),
     [
         # the profile
         (
@@ -128,8 +128,8 @@ def stores(name):
         ),
     ],
 )
-def test_what_is_wrong_is_refused_with_the_way_to_mend_it(
-    place, tiny_sets, monkeypatch, arguments, code, wrong, mend
+def test_what_is_wrong_is_refused_with_the_remedy(
+    place, tiny_sets, monkeypatch, arguments, code, problem, remedy
 ):
     monkeypatch.chdir(place)
     before = sorted(place.rglob("*"))
@@ -142,7 +142,7 @@ def test_what_is_wrong_is_refused_with_the_way_to_mend_it(
     )
     said = str(done.exception)
     assert getattr(done.exception, "exit_code", None) == code, said
-    assert re.search(wrong, said), said
-    assert re.search(mend, said), said
+    assert re.search(problem, said), said
+    assert re.search(remedy, said), said
     assert said.count("\n") <= 1
     assert sorted(place.rglob("*")) == before

@@ -23,7 +23,7 @@ ALLOWED = {"allow_leakage": True, "threads": 1, "device": "cpu"}
 
 @pytest.fixture
 def runs(tiny_run, tmp_path):
-    """A folder with the finished run `a`, and `b`, which was stopped and told another learning
+    """A folder with the finished run `a`, and `b`, which was stopped and has another learning
     rate.
     """
     root = tmp_path / "runs"
@@ -89,10 +89,10 @@ def test_runs_as_table_and_json(runs):
     assert "stopped" in table.output
     listed = json.loads(invoke("runs", runs, "--json").stdout)
     assert {run["state"] for run in listed} == {"finished", "stopped"}
-    told = json.loads(
+    differences = json.loads(
         invoke("runs", "--diff", runs / "a", runs / "deep" / "b", "--json").stdout
     )
-    assert told == [{"key": "profile.train.lr", "one": 0.001, "other": 0.002}]
+    assert differences == [{"key": "profile.train.lr", "one": 0.001, "other": 0.002}]
     assert "no folder" in str(invoke("runs", runs / "nowhere").exception)
 
 

@@ -9,7 +9,7 @@ from nordocr_cli.profile import load_profile
 
 
 @pytest.fixture
-def asked(tiny_run, tiny_sets, monkeypatch):
+def training(tiny_run, tiny_sets, monkeypatch):
     """A profile that draws random numbers in every step, and a request for the digits."""
     monkeypatch.setattr("nordocr_cli.training.reporting.can_draw", lambda: False)
     threads, stores = torch.get_num_threads(), (tiny_run.parent / "digits.lmdb",)
@@ -22,9 +22,9 @@ def asked(tiny_run, tiny_sets, monkeypatch):
     torch.set_num_threads(threads)
 
 
-def test_a_resumed_run_computes_the_same_losses(asked):
+def test_a_resumed_run_computes_the_same_losses(training):
     torch.set_num_threads(3)
-    result = selftest_resume(*asked, steps=6)
+    result = selftest_resume(*training, steps=6)
     assert result.verdict.startswith(
         "ok: the losses of 6 steps, stopped after 3 and resumed, are the same, bit for bit"
     )
@@ -33,27 +33,27 @@ def test_a_resumed_run_computes_the_same_losses(asked):
     assert torch.get_num_threads() == 3
 
 
-def test_a_resume_that_forgets_the_random_numbers_fails(asked, monkeypatch):
+def test_a_resume_that_forgets_the_random_numbers_fails(training, monkeypatch):
     monkeypatch.setattr("nordocr_cli.training.loop.restore_rng", lambda *_: True)
-    result = selftest_resume(*asked, steps=6)
+    result = selftest_resume(*training, steps=6)
     assert result.verdict.startswith("failed: 6 of 6 steps, losses differ by up to")
     assert result.whole[:3] == result.resumed[:3]
     assert result.whole[3:] != result.resumed[3:]
     assert result.difference > 0
 
 
-def test_the_self_test_makes_its_own_runs(asked, tiny_run):
+def test_the_self_test_makes_its_own_runs(training, tiny_run):
     with pytest.raises(UsageError, match="leave --resume out"):
-        selftest_resume(asked[0], TrainRequest(resume=tiny_run))
+        selftest_resume(training[0], TrainRequest(resume=tiny_run))
     with pytest.raises(UsageError, match="give --profile"):
-        selftest_resume(None, asked[1])
+        selftest_resume(None, training[1])
 
 
 @pytest.mark.parametrize(
     ("lr", "verdict"), [("3e-3", "ok: loss "), ("1e-12", "failed: loss ")]
 )
 def test_a_short_run_is_judged_and_its_readings_shown(
-    asked, tiny_sets, tmp_path, lr, verdict
+    training, tiny_sets, tmp_path, lr, verdict
 ):
     sets = [
         *tiny_sets,
@@ -64,7 +64,12 @@ def test_a_short_run_is_judged_and_its_readings_shown(
     ]
     sets += ["augment.join=0", "augment.squeeze=0", "augment.crop=0", "augment.pad_right=0"]
     request = TrainRequest(
-        asked[1].train, asked[1].val, tmp_path / "c", check=10, device="cpu", threads=1
+        training[1].train,
+        training[1].val,
+        tmp_path / "c",
+        check=10,
+        device="cpu",
+        threads=1,
     )
     result = train(load_profile("svtrv2-nano", sets), request)
     assert result.steps == 10
@@ -74,5 +79,5 @@ def test_a_short_run_is_judged_and_its_readings_shown(
     with pytest.raises(UsageError, match="leave --max-steps"):
         train(
             load_profile("svtrv2-nano", sets),
-            TrainRequest(asked[1].train, asked[1].val, check=10, max_steps=5),
+            TrainRequest(training[1].train, training[1].val, check=10, max_steps=5),
         )

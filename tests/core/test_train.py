@@ -97,8 +97,8 @@ def stop_after(steps):
     """A stop that says so from the `steps + 1`-th time on: the loop asks before each step,
     evaluation before each batch.
     """
-    asked = iter(range(10_000))
-    return lambda: next(asked) >= steps
+    calls = iter(range(10_000))
+    return lambda: next(calls) >= steps
 
 
 def weights_of(path):
@@ -328,9 +328,9 @@ def test_weights_that_are_older_than_an_option_were_trained_with_its_default():
         "depths": [2, 3, 3],
         "drop_path": 0.1,
     }
-    told = other_options(older, load_profile("svtrv2-nano").profile.model)
+    advice = other_options(older, load_profile("svtrv2-nano").profile.model)
     assert (
-        told
+        advice
         == "They were trained with --set 'model.depths=[2, 3, 3]' --set 'model.attention_rows=2'"
     )
 
@@ -360,7 +360,7 @@ def test_weights_that_differ_in_an_option_without_effect_are_taken(tmp_path, hea
 
 
 @pytest.mark.parametrize(
-    ("trained", "expected", "told"),
+    ("trained", "expected", "advice"),
     [
         (
             ("use_lora=false", "lora_rank=4"),
@@ -376,10 +376,10 @@ def test_weights_that_differ_in_an_option_without_effect_are_taken(tmp_path, hea
     ],
 )
 def test_weights_of_other_adapters_are_refused_with_the_options_that_matter(
-    trained, expected, told, tmp_path
+    trained, expected, advice, tmp_path
 ):
     request = mamba_request(tmp_path / "w.safetensors", *trained)
-    with pytest.raises(ArtifactError, match=re.escape(f"trained with {told}") + "$"):
+    with pytest.raises(ArtifactError, match=re.escape(f"trained with {advice}") + "$"):
         plan_train(mamba(*expected), request)
 
 
@@ -562,7 +562,7 @@ def building(monkeypatch):
 def test_a_line_that_spoils_steps_is_found_and_named(store, tmp_path, heard, building):
     with LineStore(store) as lines:
         widest = int(lines.widths.max())
-        spoilt = {lines.row(i).id for i in range(len(lines)) if lines.widths[i] == widest}
+        damaged = {lines.row(i).id for i in range(len(lines)) if lines.widths[i] == widest}
 
     def spoil(network, inputs, logits):
         return torch.where((inputs[1] == widest)[:, None, None], torch.nan, logits)
@@ -591,7 +591,7 @@ def test_a_line_that_spoils_steps_is_found_and_named(store, tmp_path, heard, bui
     skipped = [event for event in events if event["kind"] == "skipped"]
     assert skipped
     for event in skipped:
-        assert set(event["alone"]) == spoilt & set(event["rows"])
+        assert set(event["alone"]) == damaged & set(event["rows"])
     assert any(set(event["alone"]) < set(event["rows"]) for event in skipped)
 
 
@@ -669,8 +669,10 @@ def test_curves_and_worst_lines_are_left_to_be_seen(store, tmp_path, monkeypatch
     assert any(rows[0][1] in note and "→" in note for note in heard.notes)
 
 
-@pytest.mark.parametrize(("always", "told"), [(BLANK, True), (7, False)])
-def test_a_plateau_of_blanks_is_told(store, tmp_path, heard, building, always, told):
+@pytest.mark.parametrize(("always", "is_reported"), [(BLANK, True), (7, False)])
+def test_a_plateau_of_blanks_is_reported(
+    store, tmp_path, heard, building, always, is_reported
+):
     @building
     def always_the_same(network):
         with torch.no_grad():
@@ -684,7 +686,7 @@ def test_a_plateau_of_blanks_is_told(store, tmp_path, heard, building, always, t
         request,
         progress=heard,
     )
-    assert any("blank plateau" in warning for warning in heard.warnings) == told
+    assert any("blank plateau" in warning for warning in heard.warnings) == is_reported
 
 
 @pytest.mark.parametrize(
@@ -889,25 +891,25 @@ def test_the_best_checkpoint_is_chosen_by_the_metric(
 
 
 def test_a_gpu_gets_the_batch_size_of_its_architecture(monkeypatch):
-    asked = profile("train.batch_by_arch={sm120 = 9}").profile
+    requested = profile("train.batch_by_arch={sm120 = 9}").profile
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (12, 0))
-    assert train_data.lines_per_batch(asked, torch.device("cuda", 0)) == 9
-    assert train_data.lines_per_batch(asked, torch.device("cpu")) == 4
+    assert train_data.lines_per_batch(requested, torch.device("cuda", 0)) == 9
+    assert train_data.lines_per_batch(requested, torch.device("cpu")) == 4
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 6))
-    assert train_data.lines_per_batch(asked, torch.device("cuda", 0)) == 4
+    assert train_data.lines_per_batch(requested, torch.device("cuda", 0)) == 4
 
 
 # of 32 to 128 px, 160 px for each line
-@pytest.mark.parametrize(("lines", "least", "most"), [(1, 1, 5), (24, 24, 24)])
+@pytest.mark.parametrize(("lines", "minimum", "maximum"), [(1, 1, 5), (24, 24, 24)])
 def test_a_batch_holds_as_many_pixels_as_the_batch_size_says(
-    store, tmp_path, monkeypatch, lines, least, most
+    store, tmp_path, monkeypatch, lines, minimum, maximum
 ):
     monkeypatch.setattr(train_data, "lines_per_batch", lambda *_: lines)
     request = TrainRequest(
         train=(store,), val=(store,), run_dir=tmp_path / "k", max_steps=1, device="cpu"
     )
-    asked = profile("train.batch_width_px=160", "augment.pad_right=0")
-    assert least <= core.train(asked, request).lines <= most
+    requested = profile("train.batch_width_px=160", "augment.pad_right=0")
+    assert minimum <= core.train(requested, request).lines <= maximum
 
 
 def test_a_damaged_run_json_is_named(finished, tmp_path):

@@ -84,7 +84,7 @@ def run(tiny_trocr, store, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def learnt(tiny_trocr, store, tmp_path_factory):
-    """Eight lines learnt by heart, everything training: a random network cannot learn through
+    """Eight lines memorized, everything training: a random network cannot learn through
     adapters alone.
     """
     folder = tmp_path_factory.mktemp("trocr-learnt") / "a"

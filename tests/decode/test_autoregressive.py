@@ -34,11 +34,11 @@ def test_probabilities_and_best_classes_read_alike():
     powers = np.exp(logits)
     probabilities = powers / powers.sum(-1, keepdims=True)
     packed = np.stack([logits.argmax(-1).astype(np.float32), probabilities.max(-1)], -1)
-    wanted = decode_tokens(logits, np.array([4]), ABC)[0]
+    expected = decode_tokens(logits, np.array([4]), ABC)[0]
     for output, activation in ((probabilities, "softmax"), (packed, "argmax+confidence")):
         found = decode_tokens(output, np.array([4]), ABC, activation)[0]
-        assert (found.text, found.spans) == (wanted.text, ())
-        assert np.allclose(found.char_confidences, wanted.char_confidences)
+        assert (found.text, found.spans) == (expected.text, ())
+        assert np.allclose(found.char_confidences, expected.char_confidences)
 
 
 def test_refuses_what_is_not_an_output():

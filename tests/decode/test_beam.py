@@ -53,10 +53,10 @@ cases = st.tuples(
 def test_a_beam_that_keeps_everything_is_exact(case):
     length, classes, seed, spread = case
     log_probs = log_softmax(scores_of((length, classes), seed, spread))
-    wanted = every_text(log_probs)
+    expected = every_text(log_probs)
     found = dict(beam_search(log_probs, ALL))
-    assert found.keys() == wanted.keys()
-    assert all(found[text] == pytest.approx(wanted[text], abs=1e-9) for text in wanted)
+    assert found.keys() == expected.keys()
+    assert all(found[text] == pytest.approx(expected[text], abs=1e-9) for text in expected)
     greedy = collapse(log_probs.argmax(axis=1))
     assert beam_search(log_probs, ALL)[0][1] >= found[greedy] - 1e-12
 
@@ -66,10 +66,10 @@ def test_a_beam_that_keeps_everything_is_exact(case):
 def test_a_narrow_beam_never_promises_too_much(case, beam_width):
     length, classes, seed, spread = case
     log_probs = log_softmax(scores_of((length, classes), seed, spread))
-    wanted, found = every_text(log_probs), beam_search(log_probs, beam_width)
+    expected, found = every_text(log_probs), beam_search(log_probs, beam_width)
     assert 1 <= len(found) <= beam_width
     assert len({text for text, _ in found}) == len(found)
-    assert all(score <= wanted[text] + 1e-9 for text, score in found)
+    assert all(score <= expected[text] + 1e-9 for text, score in found)
     assert [score for _, score in found] == sorted(
         (score for _, score in found), reverse=True
     )

@@ -39,7 +39,7 @@ def test_prediction_beside_a_real_engine(tiny_onnx, models):
         [find_arch("sm86"), find_arch("sm120")],
     )
     predicted = models[1].maximum(bands)
-    # told for the narrow band, not for the last one
+    # of the narrow band, not for the last one
     assert (predicted.batch, predicted.width) == (256, 128)
     assert 0.6 < predicted.activation_bytes / built.activation_bytes < 1.6
 

@@ -54,14 +54,15 @@ def test_ort_operators_compute_what_the_network_does(tiny_checkpoint, graph):
 
 
 def test_a_network_in_int8_is_near_the_network(graph, lines):
-    wanted = [run(graph, line) for line in lines]
+    expected = [run(graph, line) for line in lines]
     for calibration in ([], lines):
         model = onnx.ModelProto()
         model.CopyFrom(graph)
         quantized = quantize(model, calibration, "m.int8.onnx")
         got = [run(quantized, line) for line in lines]
         error = max(
-            np.abs(a - b).max() / np.abs(b).max() for a, b in zip(got, wanted, strict=True)
+            np.abs(a - b).max() / np.abs(b).max()
+            for a, b in zip(got, expected, strict=True)
         )
         assert 0 < error < 0.1
 
@@ -96,7 +97,7 @@ def convolution(channels, groups, name="c"):
 def test_a_convolution_in_int8_is_near_the_convolution(channels, groups, convolutions):
     model = convolution(channels, groups)
     value = rng.normal(1, 2, (1, channels, 8, 12)).astype(np.float32)
-    wanted = run(model, value)
+    expected = run(model, value)
     assert quantize_convolutions(model, [value]) == 1
     assert (
         operators(model).count("QLinearConv") == convolutions
@@ -106,8 +107,8 @@ def test_a_convolution_in_int8_is_near_the_convolution(channels, groups, convolu
     }
     onnx.checker.check_model(model, full_check=True)
     got = run(model, value)
-    assert got.shape == wanted.shape
-    assert np.abs(got - wanted).max() < 0.03 * np.abs(wanted).max()
+    assert got.shape == expected.shape
+    assert np.abs(got - expected).max() < 0.03 * np.abs(expected).max()
 
 
 def test_few_channels_stay_fp32():
@@ -129,9 +130,9 @@ def test_lines_that_do_not_fit_are_named():
 
 @settings(max_examples=50, deadline=None)
 @given(st.floats(-1e4, 0), st.floats(0, 1e4))
-def test_a_range_holds_zero_and_its_ends(least, greatest):
-    scale, zero = _affine((least, greatest))
-    levels = np.array([least, greatest]) / scale + zero
+def test_a_range_holds_zero_and_its_ends(minimum, maximum):
+    scale, zero = _affine((minimum, maximum))
+    levels = np.array([minimum, maximum]) / scale + zero
     half_a_level = 0.5 + 1e-6  # the zero point is rounded; 1e-6 is for the division
     assert levels.min() >= -half_a_level
     assert levels.max() <= 255 + half_a_level

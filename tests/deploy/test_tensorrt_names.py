@@ -48,10 +48,10 @@ class Strict:
 
 
 def fake_tensorrt(release, *, gpu=True, refuse=None):
-    """Return a module with the recorded names; it notes what it is asked for under `_asked`."""
+    """Return a module with the recorded names; it records the calls under `_call`."""
     recorded = RECORDED[release]
     names = {kind: text.split() for kind, text in recorded["names"].items()}
-    asked = SimpleNamespace(flags=None, shapes=None, name=None, monitor=None)
+    call = SimpleNamespace(flags=None, shapes=None, name=None, monitor=None)
     levels = SimpleNamespace(**{level: level for level in names["ILogger.Severity"]})
 
     class Logger:
@@ -83,7 +83,7 @@ def fake_tensorrt(release, *, gpu=True, refuse=None):
     )
 
     def set_shape(name, *ends):
-        asked.name, asked.shapes = name, ends
+        call.name, call.shapes = name, ends
 
     shape_range = Strict(names["IOptimizationProfile"], set_shape=set_shape)
     # What these take and give is from NVIDIA's API reference; the names are recorded.
@@ -96,15 +96,15 @@ def fake_tensorrt(release, *, gpu=True, refuse=None):
     config = Strict(
         names["IBuilderConfig"],
         add_optimization_profile=lambda _: 0 if refuse != "shapes" else -1,
-        set_memory_pool_limit=lambda pool, size: setattr(asked, "pool", (pool, size)),
-        set_flag=lambda flag: setattr(asked, "flag", flag),
+        set_memory_pool_limit=lambda pool, size: setattr(call, "pool", (pool, size)),
+        set_flag=lambda flag: setattr(call, "flag", flag),
         create_timing_cache=lambda data: SimpleNamespace(data=data),
         set_timing_cache=set_timing_cache,
         get_timing_cache=lambda: cache,
     )
 
     def create_network(flags):
-        asked.flags = flags
+        call.flags = flags
         return network
 
     def builder(log):
@@ -113,8 +113,8 @@ def fake_tensorrt(release, *, gpu=True, refuse=None):
             raise TypeError("pybind11::init(): factory function returned nullptr")
 
         def serialize(_network, given):
-            asked.monitor = given.progress_monitor
-            assert asked.monitor.step_complete("phase", 0) is True
+            call.monitor = given.progress_monitor
+            assert call.monitor.step_complete("phase", 0) is True
             log.log("INFO", "Total Activation Memory: 4096 bytes")
             if refuse == "build":
                 log.log("ERROR", "no implementation for node X")
@@ -152,17 +152,17 @@ def fake_tensorrt(release, *, gpu=True, refuse=None):
         BuilderFlag=SimpleNamespace(VERSION_COMPATIBLE="version"),
         NetworkDefinitionCreationFlag=Strict(recorded["flags"], **recorded["flags"]),
     )
-    return module, asked
+    return module, call
 
 
 @pytest.mark.parametrize("release", RECORDED)
 def test_the_builder_uses_only_names_that_the_release_has(release):
-    trt, asked = fake_tensorrt(release)
+    trt, call = fake_tensorrt(release)
     built = build(trt, Path("m.onnx"), Engine(), [find_arch("sm86")])
     assert built.plan == PLAN
     assert built.activation_bytes == 4096
-    assert asked.flags == 1 << RECORDED[release]["flags"]["STRONGLY_TYPED"]
-    assert (asked.name, asked.shapes) == (
+    assert call.flags == 1 << RECORDED[release]["flags"]["STRONGLY_TYPED"]
+    assert (call.name, call.shapes) == (
         "input",
         ((1, 3, 32, 32), (32, 3, 32, 768), (64, 3, 32, 1792)),
     )
@@ -172,26 +172,26 @@ def test_the_builder_uses_only_names_that_the_release_has(release):
 @pytest.mark.parametrize("release", RECORDED)
 def test_settings_of_classic_tensorrt(release, tmp_path, heard):
     """Names are recorded; what the calls take is NVIDIA's API reference, unseen in action."""
-    trt, asked = fake_tensorrt(release, refuse="timings")
+    trt, call = fake_tensorrt(release, refuse="timings")
     (tmp_path / "timings").write_bytes(b"old")
     settings = Settings(tmp_path / "timings", "ampere+", True, 1.5)
     settings.require_classic("tensorrt")
     build(trt, Path("m.onnx"), Engine(), [find_arch("sm86")], heard, settings)
     config = trt.Builder(None).create_builder_config()
-    assert asked.pool == ("workspace", 3 * 2**29)
-    assert (config.hardware_compatibility_level, asked.flag) == ("ampere", "version")
+    assert call.pool == ("workspace", 3 * 2**29)
+    assert (config.hardware_compatibility_level, call.flag) == ("ampere", "version")
     assert (tmp_path / "timings").read_bytes() == b"timings"
     assert "of another GPU or release" in heard.warnings[0]
 
 
 def test_several_ranges_of_classic_tensorrt():
-    trt, asked = fake_tensorrt("11.4")
+    trt, call = fake_tensorrt("11.4")
     bands = (
         ShapeRange(max_width=768),
         ShapeRange(min_width=772, opt_width=1024, opt_batch=4, max_batch=16),
     )
     build(trt, Path("m.onnx"), Engine(bands=bands), [find_arch("sm86")])
-    assert asked.shapes == ((1, 3, 32, 772), (4, 3, 32, 1024), (16, 3, 32, 1792))
+    assert call.shapes == ((1, 3, 32, 772), (4, 3, 32, 1024), (16, 3, 32, 1792))
 
 
 REFUSALS = [

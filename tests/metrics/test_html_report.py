@@ -150,14 +150,14 @@ def evaluation(**fields):
 
 
 def test_the_gallery_holds_the_wrong_lines_worst_first_with_the_pictures_of_the_worst():
-    asked = []
+    decoded = []
     found = evaluation(
-        crop_png=lambda i: asked.append(i) or b"png",
+        crop_png=lambda i: decoded.append(i) or b"png",
         manifest=lambda i: {"id": LINES[i].id, "text": "?"},
         crops=2,
     )
     assert [row.id for row in found.gallery] == ["d", "b", "a"]
-    assert asked == [3, 1]
+    assert decoded == [3, 1]
     assert found.gallery[1].facets == {
         "class": ["minor"],
         "subset": ["faded"],

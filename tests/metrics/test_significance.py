@@ -97,11 +97,11 @@ def test_few_documents_are_tested_exactly():
     differences = rng.integers(-3, 4, size=(9, 2)).astype(float)
     scale = np.sqrt((differences**2).sum(axis=0))
     observed = np.abs(differences.sum(axis=0)) / scale
-    greatest = [
+    maximum = [
         np.abs(np.array(signs) @ differences / scale).max()
         for signs in product((1, -1), repeat=9)
     ]
-    expected = [np.mean(np.array(greatest) >= value - 1e-9) for value in observed]
+    expected = [np.mean(np.array(maximum) >= value - 1e-9) for value in observed]
     found = sign_flip_test(differences)
     assert found.exact
     assert found.p == pytest.approx(expected)

@@ -53,16 +53,16 @@ def test_every_form_means_the_same(form, kind, monkeypatch):
     exact = [t.detach().float().requires_grad_() for t in coarse]
     keys = mask(kind, 20)
     coarse_keys = keys if keys is None or keys.dtype == torch.bool else keys.bfloat16()
-    found, wanted = (
+    found, expected = (
         attention(*coarse, coarse_keys),
         F.scaled_dot_product_attention(*exact, attn_mask=keys),
     )
     assert found.dtype == torch.bfloat16
     assert ("InPieces" in found.grad_fn.name()) == form.startswith("pieces")
-    assert torch.allclose(found.float(), wanted, atol=0.03)
+    assert torch.allclose(found.float(), expected, atol=0.03)
     with torch.no_grad():
-        assert torch.allclose(attention(*coarse, coarse_keys).float(), wanted, atol=0.03)
-    for y in (found, wanted):
+        assert torch.allclose(attention(*coarse, coarse_keys).float(), expected, atol=0.03)
+    for y in (found, expected):
         y.float().square().sum().backward()
     for a, b in zip(exact, coarse, strict=True):
         assert torch.allclose(b.grad.float(), a.grad, atol=0.2)

@@ -1,4 +1,4 @@
-"""The branch that guides SVTRv2's training, and the questions that it is asked.
+"""The branch that guides SVTRv2's training, and the questions that it answers.
 
 With NORDOCR_OPENOCR=FOLDER, a checkout of github.com/Topdu/OpenOCR, its loss is compared with that
 of the authors' code.
@@ -31,7 +31,7 @@ def shown(context):
     return "".join({126: "‹", 127: "›"}.get(c) or NORDIC.characters[c - 1] for c in context)
 
 
-def asked(texts):
+def contexts(texts):
     """(context, answer) of each question about the first text, by direction; the answer · is the
     end of the text.
     """
@@ -46,14 +46,14 @@ def asked(texts):
 
 
 def test_short_texts_are_asked_as_they_are():
-    following, before = asked(TEXTS)
+    following, before = contexts(TEXTS)
     assert following == [("‹‹‹‹‹", "a"), ("‹‹‹‹a", "b"), ("‹‹‹ab", "·")]
     assert before == [("ab›››", "·"), ("b››››", "a"), ("›››››", "b")]
 
 
 def test_full_contexts_are_asked_twice_with_one_character_replaced():
     text = "kvittering"
-    following, before = asked([text, "ab"])
+    following, before = contexts([text, "ab"])
     padded = "‹" * 5 + text
     assert following[:5] == [(padded[i : i + 5], text[i]) for i in range(5)]
     for half, context_of in (
@@ -66,13 +66,13 @@ def test_full_contexts_are_asked_twice_with_one_character_replaced():
             else (lambda i: ("·" + text)[i])
         )
         places = range(5, 11) if half is following else range(6)
-        wanted = sorted((context_of(i), answer_of(i)) for i in places for _ in range(2))
+        expected = sorted((context_of(i), answer_of(i)) for i in places for _ in range(2))
         full = [pair for pair in half if "‹" not in pair[0] and "›" not in pair[0]]
-        assert len(full) == len(wanted)
+        assert len(full) == len(expected)
         for context, answer in full:
             near = [
                 w
-                for w, a in wanted
+                for w, a in expected
                 if a == answer and sum(x != y for x, y in zip(w, context, strict=True)) <= 1
             ]
             assert near, (context, answer)
@@ -183,8 +183,8 @@ def test_the_loss_is_the_authors(monkeypatch):
     )
     count = torch.tensor([next_subs.shape[1]])
     ignore = lambda label: label.masked_fill(label == -100, 128)  # noqa: E731
-    wanted = theirs.train()(
+    expected = theirs.train()(
         features.flatten(1, 2),
         [None, next_subs, ignore(next_label), count, pre_subs, ignore(pre_label), count],
     )[0]["loss"]
-    assert torch.allclose(ours.answer_loss(features, None, found), wanted, atol=1e-5)
+    assert torch.allclose(ours.answer_loss(features, None, found), expected, atol=1e-5)

@@ -51,7 +51,7 @@ def test_gelu_in_bfloat16(bias):
     torch.manual_seed(3)
     layer, x = Linear(24, 40, bias=bias), torch.randn(2, 5, 24)
     with torch.no_grad():
-        wanted = F.gelu(F.linear(x, layer.weight, layer.bias))
+        expected = F.gelu(F.linear(x, layer.weight, layer.bias))
         with torch.autocast("cpu", torch.bfloat16):
             mixed = [
                 linear_gelu(value, layer.weight, layer.bias) for value in (x, x.bfloat16())
@@ -64,7 +64,7 @@ def test_gelu_in_bfloat16(bias):
         mixed.append(linear_gelu(x.bfloat16(), layer.weight, layer.bias))
     for found in mixed:
         assert found.dtype == torch.bfloat16
-        assert torch.allclose(found.float(), wanted, rtol=2**-6, atol=0.02)
+        assert torch.allclose(found.float(), expected, rtol=2**-6, atol=0.02)
 
 
 def test_its_gradient_has_a_gradient():

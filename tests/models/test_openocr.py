@@ -112,13 +112,13 @@ def test_an_imported_svtrv2_gives_the_authors_logits(size, tmp_path, filled, ima
         plan_import(tmp_path / "best.safetensors", "nordic", tmp_path / "a.safetensors")
     )
     # of every third frame
-    wanted = torch.tensor(
+    expected = torch.tensor(
         json.loads((GOLDEN / "openocr.json").read_text())[f"svtrv2 {size} rctc 64"]
     )
     with torch.no_grad():
         assert torch.allclose(
             load_model(tmp_path / "a.safetensors")[0](image(64))[0, ::3, :6],
-            wanted,
+            expected,
             atol=2e-5,
         )
 
@@ -157,10 +157,10 @@ def test_an_imported_svtr_base_of_convolutions_gives_the_authors_logits(
     )
     assert (result.model, result.parameters) == (model.model_dump(mode="json"), parameters)
     recorded = json.loads((GOLDEN / "openocr.json").read_text())
-    wanted = torch.tensor(recorded[f"svtr base-conv {head} 128"])
+    expected = torch.tensor(recorded[f"svtr base-conv {head} 128"])
     with torch.no_grad():
         found = load_model(tmp_path / "a.safetensors")[0](image(128))[0, ::3, :6]
-    assert torch.allclose(found, wanted, atol=2e-5)
+    assert torch.allclose(found, expected, atol=2e-5)
 
 
 @pytest.mark.parametrize("window", [(7, 7), (7, 11), None])
@@ -195,7 +195,7 @@ class Code:
         return (os.system, ("touch executed",))
 
 
-def spoilt(state, change):
+def corrupted(state, change):
     state = dict(state)
     change(state)
     return state
@@ -261,7 +261,7 @@ def spoilt(state, change):
 )
 def test_other_networks_are_refused(tiny, change, said, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    torch.save(spoilt(tiny.state_dict(), change), tmp_path / "best.pth")
+    torch.save(corrupted(tiny.state_dict(), change), tmp_path / "best.pth")
     plan = plan_import(tmp_path / "best.pth", "nordic", tmp_path / "a.safetensors")
     with pytest.raises(ArtifactError, match=said):
         import_checkpoint(plan)
@@ -356,6 +356,6 @@ def test_the_authors_network_and_its_import_agree(model, tmp_path, monkeypatch):
     ours = load_model(tmp_path / "a.safetensors")[0]
     lines = torch.rand(2, 3, 32, 128) * 2 - 1
     with torch.no_grad():
-        wanted = theirs.eval()(lines)  # probabilities
-        assert torch.allclose(ours(lines).softmax(-1), wanted, atol=1e-5)
+        expected = theirs.eval()(lines)  # probabilities
+        assert torch.allclose(ours(lines).softmax(-1), expected, atol=1e-5)
     assert sys.modules["openrec"].__path__[0].startswith(OPENOCR)

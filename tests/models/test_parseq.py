@@ -69,11 +69,11 @@ def pixels(count, width, seed=1):
     )
 
 
-@pytest.mark.parametrize(("classes", "options", "wanted"), PARAMETERS)
-def test_number_of_parameters(classes, options, wanted):
+@pytest.mark.parametrize(("classes", "options", "expected"), PARAMETERS)
+def test_number_of_parameters(classes, options, expected):
     with torch.device("meta"):
         network = build(classes, **options)
-    assert sum(p.numel() for p in network.parameters()) == wanted
+    assert sum(p.numel() for p in network.parameters()) == expected
     assert len(network.state_dict()) == 175
 
 
@@ -88,7 +88,7 @@ def test_names_and_shapes_are_those_of_the_released_weights():
         return {f"{name}.weight": (rows, columns), f"{name}.bias": (rows,)}
 
     norm = lambda name: {f"{name}.weight": (384,), f"{name}.bias": (384,)}  # noqa: E731
-    wanted = {
+    expected = {
         "pos_queries": (1, 26, 384),
         "encoder.pos_embed": (1, 128, 384),
         "encoder.patch_embed.proj.weight": (384, 3, 4, 8),
@@ -101,22 +101,22 @@ def test_names_and_shapes_are_those_of_the_released_weights():
         **linear("decoder.layers.0.linear2", 384, 1536),
     }
     for i in range(12):
-        wanted |= norm(f"encoder.blocks.{i}.norm1") | norm(f"encoder.blocks.{i}.norm2")
-        wanted |= linear(f"encoder.blocks.{i}.attn.qkv", 1152, 384) | linear(
+        expected |= norm(f"encoder.blocks.{i}.norm1") | norm(f"encoder.blocks.{i}.norm2")
+        expected |= linear(f"encoder.blocks.{i}.attn.qkv", 1152, 384) | linear(
             f"encoder.blocks.{i}.attn.proj", 384, 384
         )
-        wanted |= linear(f"encoder.blocks.{i}.mlp.fc1", 1536, 384) | linear(
+        expected |= linear(f"encoder.blocks.{i}.mlp.fc1", 1536, 384) | linear(
             f"encoder.blocks.{i}.mlp.fc2", 384, 1536
         )
     for attention in ("self_attn", "cross_attn"):
         name = f"decoder.layers.0.{attention}"
-        wanted |= {
+        expected |= {
             f"{name}.in_proj_weight": (1152, 384),
             f"{name}.in_proj_bias": (1152,),
         } | linear(f"{name}.out_proj", 384, 384)
     for name in ("norm1", "norm2", "norm_q", "norm_c"):
-        wanted |= norm(f"decoder.layers.0.{name}")
-    assert found == wanted
+        expected |= norm(f"decoder.layers.0.{name}")
+    assert found == expected
 
 
 def test_classes_of_embedding_head_and_charset_belong_together(network):
@@ -161,8 +161,8 @@ def test_attention_is_torch_s():
     )
     theirs.load_state_dict(ours.state_dict())
     queries, content, mask = torch.randn(2, 4, 24), torch.randn(2, 4, 24), causal_mask(4)
-    wanted, _ = theirs(queries, content, content, attn_mask=mask)
-    assert torch.allclose(ours(queries, content, additive(mask)), wanted, atol=1e-6)
+    expected, _ = theirs(queries, content, content, attn_mask=mask)
+    assert torch.allclose(ours(queries, content, additive(mask)), expected, atol=1e-6)
 
 
 def test_encoder_block_is_torch_s_layer(network):
@@ -205,20 +205,20 @@ def test_loss_of_all_orders_is_that_of_one_after_the_other(network):
     with torch.no_grad():
         found = network.loss(images, None, targets, lengths)
         memory, tokens = network.encode(images, None), to_tokens(targets, lengths, 126)
-        given, wanted = tokens[:, :-1], tokens[:, 1:].clone()
+        given, expected = tokens[:, :-1], tokens[:, 1:].clone()
         total = count = 0
         for number, mask in enumerate(order_masks(orders)):
             if number == 2:
-                wanted[wanted == 0] = 127
+                expected[expected == 0] = 127
             hidden = additive((given == 0) | (given == 127))
             logits = network._decode(
                 given, memory, network.pos_queries[:, :6], additive(mask), hidden
             )
-            asked = wanted != 127
+            is_target = expected != 127
             total += nn.functional.cross_entropy(
-                logits[asked], wanted[asked], reduction="sum"
+                logits[is_target], expected[is_target], reduction="sum"
             )
-            count += int(asked.sum())
+            count += int(is_target.sum())
     assert count == 2 * 9 + 4 * 7
     assert math.isclose(float(found), float(total / count), rel_tol=1e-5)
 
@@ -266,7 +266,7 @@ def test_stretching_is_cv2_s():
     import cv2
 
     line = np.random.RandomState(1).uniform(-1, 1, (8, 13, 3)).astype(np.float32)
-    wanted = cv2.resize(line, (40, 8), interpolation=cv2.INTER_LINEAR)
+    expected = cv2.resize(line, (40, 8), interpolation=cv2.INTER_LINEAR)
     padded = torch.nn.functional.pad(
         torch.from_numpy(line).permute(2, 0, 1)[None], (0, 7), value=9.0
     )
@@ -274,7 +274,7 @@ def test_stretching_is_cv2_s():
         stretched_columns(padded[..., :13], None, 40),
         stretched_columns(padded, torch.tensor([13]), 40),
     ):
-        assert np.allclose(found[0].permute(1, 2, 0).numpy(), wanted, atol=1e-5)
+        assert np.allclose(found[0].permute(1, 2, 0).numpy(), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("decode", ["nar", "ar"])
@@ -334,7 +334,7 @@ def test_learns_eight_lines_and_reads_them_in_every_way(monkeypatch):
         optimizer.step()
         if loss < 0.05:
             break
-    wanted = [labels.tolist() for labels in targets.split(lengths.tolist())]
+    expected = [labels.tolist() for labels in targets.split(lengths.tolist())]
     network.eval()
     for decode, refine in (("ar", 0), ("ar", 1), ("nar", 0), ("nar", 2)):
         monkeypatch.setattr(
@@ -344,7 +344,7 @@ def test_learns_eight_lines_and_reads_them_in_every_way(monkeypatch):
         )
         with torch.no_grad():
             best = network(images).argmax(-1).tolist()
-        assert [row[: row.index(0)] if 0 in row else row for row in best] == wanted, (
+        assert [row[: row.index(0)] if 0 in row else row for row in best] == expected, (
             decode,
             refine,
         )
@@ -472,7 +472,7 @@ def test_saved_weights_write_as_they_are_asked_to(network, tmp_path):
                 .argmax(-1)
                 .tolist()
             )
-        wanted = [
+        expected = [
             "".join(NORDIC.decode(row[: row.index(0)] if 0 in row else row))
             for row in classes
         ]
@@ -482,7 +482,7 @@ def test_saved_weights_write_as_they_are_asked_to(network, tmp_path):
                 crops
             )
         ]
-        assert found[decoder] == wanted
+        assert found[decoder] == expected
     assert len({tuple(texts) for texts in found.values()}) == 4
     with pytest.raises(UsageError, match=r"unknown decoder 'ar\+x': did you mean 'ar'"):
         open_recognizer(folder, device="cpu", decoder="ar+x")

@@ -5,7 +5,7 @@ golden/openocr.json holds, for the weights and images that `filled` and `image` 
 anywhere, the first classes of every third frame. So equality is seen where OpenOCR is not
 installed. With NORDOCR_OPENOCR=FOLDER, a checkout of github.com/Topdu/OpenOCR with its
 requirements, its code answers again and must say the same; with NORDOCR_RECORD=1 beside it the file
-is written anew:
+is written again:
 
     NORDOCR_OPENOCR=../OpenOCR NORDOCR_RECORD=1 python -m pytest tests/models/test_recorded.py
 """
@@ -91,11 +91,11 @@ def recorded():
     return json.loads(FILE.read_text()) if FILE.is_file() else {}
 
 
-def require_same(found, wanted):
+def require_same(found, expected):
     """Compare nested lists of numbers by the greatest of them."""
-    found, wanted = np.asarray(found), np.asarray(wanted)
-    assert found.shape == wanted.shape
-    assert np.abs(found - wanted).max() <= WITHIN * max(1.0, np.abs(wanted).max())
+    found, expected = np.asarray(found), np.asarray(expected)
+    assert found.shape == expected.shape
+    assert np.abs(found - expected).max() <= WITHIN * max(1.0, np.abs(expected).max())
 
 
 def kept(logits):
@@ -104,7 +104,7 @@ def kept(logits):
 
 
 @pytest.fixture
-def asked():
+def features_and_questions():
     """Features (2, 4, 10, 64) and questions about them, borders, ends and questions that are none
     among them.
     """
@@ -139,23 +139,25 @@ def test_logits_are_those_recorded_of_the_authors_code(case, recorded, filled, i
         )
 
 
-def test_the_guidance_loss_is_that_recorded_of_the_authors_code(recorded, filled, asked):
+def test_the_guidance_loss_is_that_recorded_of_the_authors_code(
+    recorded, filled, features_and_questions
+):
     with torch.no_grad():
         ours = filled(Guidance(64, 126))
-    features, questions = asked
-    for found, wanted in zip(
+    features, questions = features_and_questions
+    for found, expected in zip(
         answer_of(ours.answer_loss(features, None, questions), features),
         recorded[GUIDANCE],
         strict=True,
     ):
-        require_same(found, wanted)
+        require_same(found, expected)
 
 
 @pytest.mark.skipif(
     not OPENOCR, reason="NORDOCR_OPENOCR names no checkout of Topdu/OpenOCR"
 )
 def test_the_authors_code_says_what_is_recorded(
-    recorded, filled, image, asked, monkeypatch
+    recorded, filled, image, features_and_questions, monkeypatch
 ):
     monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
     monkeypatch.syspath_prepend(OPENOCR)
@@ -181,7 +183,7 @@ def test_the_authors_code_says_what_is_recorded(
     )
     with torch.no_grad():
         theirs.load_state_dict(guidance_state(filled(Guidance(64, 126))))
-    features, questions = asked
+    features, questions = features_and_questions
     (next_subs, pre_subs), (next_label, pre_label) = (
         questions.contexts.chunk(2, 1),
         questions.answers.chunk(2, 1),
@@ -206,8 +208,8 @@ def test_the_authors_code_says_what_is_recorded(
         return
     assert answers.keys() == recorded.keys()
     for case, answer in answers.items():
-        for found, wanted in zip(answer, recorded[case], strict=True):
-            require_same(found, wanted)
+        for found, expected in zip(answer, recorded[case], strict=True):
+            require_same(found, expected)
 
 
 def guidance_state(ours):

@@ -51,21 +51,21 @@ def arguments(lines, length, channels=6, states=4, dtype=torch.float64):
 )
 def test_both_forms_are_the_recurrence(length, lines):
     values = arguments(lines, length)
-    wanted = reference(*values)
+    expected = reference(*values)
     for form in (selective_scan, chunked_scan):
-        torch.testing.assert_close(form(*values), wanted, rtol=0, atol=1e-12)
+        torch.testing.assert_close(form(*values), expected, rtol=0, atol=1e-12)
         single = form(*(value.float() for value in values))
         assert single.dtype == torch.float32
-        assert (single - wanted).abs().max() < 1e-5 * max(1, wanted.abs().max())
+        assert (single - expected).abs().max() < 1e-5 * max(1, expected.abs().max())
 
 
 @pytest.mark.parametrize("length", [1, 2, STRETCH, STRETCH + 1, 2 * STRETCH, 40])
 @pytest.mark.parametrize("form", [selective_scan, chunked_scan])
 def test_gradients_are_those_of_the_recurrence(form, length):
     values = [value.requires_grad_() for value in arguments(2, length)]
-    wanted = torch.autograd.grad(reference(*values).cos().sum(), values)
+    expected = torch.autograd.grad(reference(*values).cos().sum(), values)
     found = torch.autograd.grad(form(*values).cos().sum(), values)
-    for one, other in zip(found, wanted, strict=True):
+    for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-10)
 
 
@@ -133,12 +133,14 @@ def test_the_scan_of_a_gpu_is_the_recurrence(length, monkeypatch):
     run.
     """
     values = [value.requires_grad_() for value in arguments(2, length)]
-    wanted = torch.autograd.grad(reference(*values).cos().sum(), values)
+    expected = torch.autograd.grad(reference(*values).cos().sum(), values)
     monkeypatch.setattr(module, "_steps", lambda _: False)
     monkeypatch.setattr(module, "_on_gpu", lambda: associative)
     y = selective_scan(*values)
     torch.testing.assert_close(y, reference(*values), rtol=0, atol=1e-12)
-    for one, other in zip(torch.autograd.grad(y.cos().sum(), values), wanted, strict=True):
+    for one, other in zip(
+        torch.autograd.grad(y.cos().sum(), values), expected, strict=True
+    ):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-10)
 
 

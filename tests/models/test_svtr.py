@@ -64,7 +64,7 @@ def network():
 @pytest.mark.parametrize("size", PARAMETERS)
 def test_number_of_parameters(size):
     """The positions grow with the width that they were learnt at, nothing else does."""
-    out_channels, wanted = PARAMETERS[size]
+    out_channels, expected = PARAMETERS[size]
     with torch.device("meta"):
         found = {
             width: sum(
@@ -73,9 +73,9 @@ def test_number_of_parameters(size):
                     size=size, out_channels=out_channels, positions=(8, width // 4)
                 ).parameters()
             )
-            for width in wanted
+            for width in expected
         }
-    assert found == wanted
+    assert found == expected
 
 
 def test_features_of_the_document():
@@ -123,8 +123,10 @@ def test_local_attention_is_a_window(window, width):
     )
     q, k, v = mixer.qkv(x.flatten(1, 2)).reshape(2, -1, 3, 2, 32).permute(2, 0, 3, 1, 4)
     scores = (q @ k.transpose(-2, -1) / 32**0.5).masked_fill(~seen, float("-inf"))
-    wanted = mixer.proj((scores.softmax(-1) @ v).transpose(1, 2).reshape(2, 8 * width, 64))
-    assert torch.allclose(mixer(x).flatten(1, 2), wanted, atol=1e-5)
+    expected = mixer.proj(
+        (scores.softmax(-1) @ v).transpose(1, 2).reshape(2, 8 * width, 64)
+    )
+    assert torch.allclose(mixer(x).flatten(1, 2), expected, atol=1e-5)
 
 
 def test_nothing_is_stored_but_weights_and_statistics(network):

@@ -29,12 +29,12 @@ def test_keys_and_shapes_are_the_authors():
         line.split("\t")
         for line in (GOLDEN / "svtrv2-base-keys.txt").read_text().splitlines()
     )
-    wanted = {key: (shape, dtype) for key, shape, dtype in rows}
+    expected = {key: (shape, dtype) for key, shape, dtype in rows}
     state = build("base").state_dict()
     assert {
         k: (str(tuple(t.shape)), str(t.dtype).removeprefix("torch."))
         for k, t in state.items()
-    } == wanted
+    } == expected
 
 
 def test_frames_at_any_width_and_classes(image):

@@ -34,7 +34,7 @@ def test_frames_at_any_width(rows):
 
 
 def test_learns_at_the_rate_of_its_profile():
-    """At 1e-3, without the long blank plateau on which post-norm blocks sit: eight lines by heart
+    """At 1e-3, without the long blank plateau on which post-norm blocks sit: eight lines memorized
     in 80 steps.
     """
     torch.manual_seed(1)

@@ -74,7 +74,7 @@ def stepper_of(network):
 
 def test_a_label_begins_with_the_end_token_and_ends_with_it(tiny_trocr):
     network = build(tiny_trocr)
-    given, wanted = network.shifted(TEXTS)
+    given, expected = network.shifted(TEXTS)
     start, pad, end = network.pieces.start, network.pieces.pad, network.pieces.end
     assert (start, pad, end) == (
         2,
@@ -82,12 +82,12 @@ def test_a_label_begins_with_the_end_token_and_ends_with_it(tiny_trocr):
         2,
     )  # not <s>, 0: the released networks begin with </s>
     first = network.pieces.encode(TEXTS)[0]
-    assert wanted[0].tolist() == first
+    assert expected[0].tolist() == first
     assert first[-1] == end
     assert 0 not in first
     assert given[0].tolist() == [start, *first[:-1]]
     short = len(network.pieces.encode(TEXTS)[1])
-    assert wanted[1, short:].tolist() == [-100] * (len(first) - short)
+    assert expected[1, short:].tolist() == [-100] * (len(first) - short)
     assert -100 not in given
 
 

@@ -51,21 +51,21 @@ def test_leaders_are_found_on_a_skewed_page(degrees):
 def specks(page):
     """Random specks of the size of dots."""
     rng = np.random.default_rng(3)
-    spoiled = page.copy()
+    marked = page.copy()
     for _ in range(4000):
         y, x = rng.integers(0, page.shape[0] - 6), rng.integers(0, page.shape[1] - 6)
         size = rng.integers(2, 6)
-        spoiled[y : y + size, x : x + size] = 0
-    return spoiled
+        marked[y : y + size, x : x + size] = 0
+    return marked
 
 
 def halftone(page):
     """A picture printed as rows of dots."""
-    spoiled = page.copy()
+    marked = page.copy()
     for y in range(400, 600, 12):
         for x in range(100, 700, 12):
-            spoiled[y : y + 5, x : x + 5] = 0
-    return spoiled
+            marked[y : y + 5, x : x + 5] = 0
+    return marked
 
 
 @pytest.mark.parametrize("spoil", [specks, halftone])

@@ -78,10 +78,10 @@ def test_the_resampler_is_the_hosts():
     runner = Recorder(contract())
     as_served(runner).recognize([crop])
     host = replace(Geometry(max_width=1792), resampler="corner-bilinear")
-    wanted, _ = pad_batch([resize_line(crop, host)], host)
+    expected, _ = pad_batch([resize_line(crop, host)], host)
     own, _ = pad_batch([resize_line(crop, Geometry())], Geometry())
-    assert np.array_equal(runner.given[0][0], wanted)
-    assert not np.array_equal(wanted, own)
+    assert np.array_equal(runner.given[0][0], expected)
+    assert not np.array_equal(expected, own)
 
 
 def test_the_batch_size_is_that_of_the_models_engine():

@@ -93,9 +93,9 @@ def test_a_crop_reads_alone_as_among_others(installed):
         "widest": [],
         "random": [],
     }
-    told = recognizer.about()
-    assert ("tesserocr" in told["version"]) == installed.has_library
-    assert list(told["traineddata_sha256"]) == ["swe"]
+    about = recognizer.about()
+    assert ("tesserocr" in about["version"]) == installed.has_library
+    assert list(about["traineddata_sha256"]) == ["swe"]
 
 
 @pytest.mark.tesseract

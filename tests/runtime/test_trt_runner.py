@@ -94,9 +94,9 @@ class FakeContext:
         return True
 
     def set_input_shape(self, name, shape):
-        least, most = self.chosen
+        minimum, maximum = self.chosen
         self.shape = tuple(shape)
-        return all(a <= b <= c for a, b, c in zip(least, shape, most, strict=True))
+        return all(a <= b <= c for a, b, c in zip(minimum, shape, maximum, strict=True))
 
     def get_tensor_shape(self, name):
         return (self.shape[0], -(-self.shape[3] // 4), 126)
@@ -137,8 +137,8 @@ class FakeEngine:
         return (-1, 3, 32, -1)
 
     def get_tensor_profile_shape(self, name, profile_index):
-        least, most = RANGES[profile_index]
-        return [least, most, most]
+        minimum, maximum = RANGES[profile_index]
+        return [minimum, maximum, maximum]
 
     def create_runtime_config(self):
         self.given = FakeConfig(self)
@@ -270,8 +270,8 @@ def test_an_engine_says_what_onnx_runtime_says(engine, tiny_onnx, gpu, batch, wi
     assert found.shape == (batch, width // 4, 126)
     assert gpu[0].batches == ran
     if width >= 32:
-        wanted = open_runner(tiny_onnx, device="cpu").run(images, np.full(batch, width))
-        assert found == pytest.approx(wanted, abs=1e-4)
+        expected = open_runner(tiny_onnx, device="cpu").run(images, np.full(batch, width))
+        assert found == pytest.approx(expected, abs=1e-4)
     assert runner.backend == "tensorrt-rtx"
 
 

@@ -69,7 +69,7 @@ def said(store, tmp_path_factory):
         "--max-restarts=0",
     ]
     words = []
-    # Started anew as our launcher does it. torchrun's own restart keeps its store: on a busy
+    # Restarted as our launcher does it. torchrun's own restart keeps its store: on a busy
     # machine torch 2.13 was seen to abort or to hang there now and then.
     for restarts, fails in (("0", True), ("1", False)):
         own = {**os.environ, "OMP_NUM_THREADS": "1", RESTARTS: restarts}

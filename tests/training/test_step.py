@@ -40,8 +40,10 @@ def batches(tmp_path_factory):
 def stepper(training=True, **settings):
     torch.manual_seed(1)
     model = build_model(PROFILE.model, NORDIC.num_classes).train(training)
-    asked = PROFILE.train.model_copy(update=settings)
-    return Stepper(model, None, PROFILE.geometry, asked, torch.device("cpu"), "fp32")
+    train_settings = PROFILE.train.model_copy(update=settings)
+    return Stepper(
+        model, None, PROFILE.geometry, train_settings, torch.device("cpu"), "fp32"
+    )
 
 
 def gradients(made):

@@ -15,17 +15,17 @@ def test_a_larger_batch_fills_the_memory_but_grows_no_more_than_fourfold(peak, b
 
 
 @pytest.mark.parametrize(
-    ("busy", "peak", "said"),
+    ("busy", "peak", "expected"),
     [(0.3, 2, "GPU underused: 30% busy"), (0.9, 2, ""), (0.3, 30, ""), (None, 2, "")],
 )
-def test_an_idle_gpu_is_told_where_more_would_fit(monkeypatch, busy, peak, said):
+def test_an_idle_gpu_is_reported_where_more_would_fit(monkeypatch, busy, peak, expected):
     monkeypatch.setattr(usage, "gpu_busy", lambda device: busy)
     monkeypatch.setattr(usage, "gpu_memory", lambda device: (peak * GIB, 32 * GIB))
-    told = usage.idle_gpu(torch.device("cuda"), 64)
-    assert told.startswith(said)
-    assert bool(told) == bool(said)
-    if said:
-        assert "try batch 256" in told
+    warning = usage.idle_gpu(torch.device("cuda"), 64)
+    assert warning.startswith(expected)
+    assert bool(warning) == bool(expected)
+    if expected:
+        assert "try batch 256" in warning
 
 
 def test_the_room_for_a_state_is_what_it_takes(tmp_path):

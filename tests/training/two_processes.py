@@ -81,10 +81,10 @@ def gradients(profile, path):
 
 def run(resolved, path, folder, dies):
     """Train six steps; with `dies` the second process ends suddenly before the fourth, once."""
-    asked = iter(range(1000))
+    steps_done = iter(range(1000))
 
     def stop():
-        if dies and not restarts() and os.environ["RANK"] == "1" and next(asked) == 3:
+        if dies and not restarts() and os.environ["RANK"] == "1" and next(steps_done) == 3:
             os._exit(1)
         return False
 

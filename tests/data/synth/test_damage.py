@@ -128,7 +128,7 @@ def test_motion_leaves_white_paper_white(length: int) -> None:
 
 def test_a_step_is_done_as_often_as_its_probability_says() -> None:
     page, step = _page(), damage.DamageStep(damage.grain, 0.3, 5, 5)
-    for scale, least, most in ((1.0, 0.22, 0.38), (0.0, 0, 0), (2.0, 0.52, 0.68)):
+    for scale, minimum, maximum in ((1.0, 0.22, 0.38), (0.0, 0, 0), (2.0, 0.52, 0.68)):
         done = (
             sum(
                 (step.apply(page, random.Random(seed), 30, scale) != page).any()
@@ -136,7 +136,7 @@ def test_a_step_is_done_as_often_as_its_probability_says() -> None:
             )
             / 400
         )
-        assert least <= done <= most
+        assert minimum <= done <= maximum
 
 
 def test_recipes_weigh_one_and_hold_levels_that_leave_contrast() -> None:
