@@ -18,8 +18,8 @@ Both sides get the same images, lines a batch, number format and threads; neithe
 widths. A training step is forward, CTC loss (for `mamba` the mean square), backward and fused
 AdamW. Every round visits each side for `--seconds`; medians over the rounds are compared. Memory,
 at 1024 px, is the most that a process of its own takes for one step beyond what it holds before.
-What is missing is said and left out. `--busy` counts the CPU time of one thread, for a machine that
-does other work.
+What is missing is reported and left out. `--busy` counts the CPU time of one thread, for a machine
+that does other work.
 
 On a CPU each side runs twice, in processes of its own: with glibc's malloc as it is, which hands
 big blocks back to the kernel and asks for them again, and with GLIBC_TUNABLES as `nordocr train`
@@ -299,7 +299,7 @@ def probe(
         step()
         return (torch.cuda.max_memory_allocated() - before) / 2**20
     before = status_kib("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    Path("/proc/self/clear_refs").write_text("5")  # the peak is reset
     step()
     return (status_kib("VmHWM") - before) / 1024
 

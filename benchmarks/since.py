@@ -9,9 +9,9 @@ The checkouts take turns; each turn is a process with one thread that runs the c
 | reading | `predict` on 300 sample lines with the other checkout's int8 and fp32 weights |
 | training | steps of SVTRv2-tiny as in `benchmarks/train.py`, with and without augmentation |
 
-The time of reading includes opening the network; a first training step warms up. Rates are lines for a second of
-processor time, which other work on the machine disturbs less than the clock. Both checkouts have
-the same lines, weights, and batches of the same width; the texts are compared.
+The time of reading includes opening the network; a first training step warms up. Rates are lines
+for a second of processor time, which other work on the machine disturbs less than the clock. Both
+checkouts have the same lines, weights, and batches of the same width; the texts are compared.
 """
 
 import argparse

@@ -35,7 +35,7 @@ class Step:
 
 
 def main() -> None:
-    """Run every step; end with exit code 1 when one ends otherwise than expected."""
+    """Run every step; end with exit code 1 when one does not end as expected."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("use", type=Path, help="A script of scripts/uses/.")
     parser.add_argument(

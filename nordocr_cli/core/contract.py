@@ -299,7 +299,7 @@ def _lineage(a: Side, b: Side) -> tuple[str, bool]:
     missing = _missing_origin(a, family) or _missing_origin(b, family)
     if shared and missing:
         return (
-            f"it cannot be told whether {names[0]} and {names[1]} hold the same weights: both were"
+            f"it is not known whether {names[0]} and {names[1]} hold the same weights: both were"
             f" made from one file, and the origin {missing} is not here: put it next to them"
         ), False
     return _fault(a, b, names, is_trained_twice=bool(shared)), True

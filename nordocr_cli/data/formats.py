@@ -359,7 +359,7 @@ def _source_in(spec: SourceSpec, progress: Progress) -> Source | None:
     if others:
         read = manifest.name + " is" if manifest else _counted_files(source)
         progress.warn(
-            f"{path}: {read} read; left aside: {', '.join(others)}. Name these as sources of"
+            f"{path}: {read} read; ignored: {', '.join(others)}. Name these as sources of"
             " their own to read them"
         )
     return source

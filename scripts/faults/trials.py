@@ -120,7 +120,7 @@ def run_kind(
 
 
 def retry_failures(kind: Kind, tally: Tally) -> Tally:
-    """Run the named failures of a kind again, after their cause was fixed, and count them anew."""
+    """Run the named failures of a kind again, after their cause was fixed, and count them again."""
     with tempfile.TemporaryDirectory(prefix=f"nordocr-{kind.name}-") as folder:
         trial = kind.prepare(Path(folder))
         for failure in list(tally.failures):

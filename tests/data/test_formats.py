@@ -232,7 +232,7 @@ def test_manifests_passed_over_are_named(tmp_path: Path, heard) -> None:
         write(tmp_path / name, "")
     assert open_source(tmp_path, heard).path.name == "manifest.jsonl"
     said = (
-        "manifest.jsonl is read; left aside: labels.tsv, train.jsonl. Name these as sources of their"
+        "manifest.jsonl is read; ignored: labels.tsv, train.jsonl. Name these as sources of their"
         " own to read them"
     )
     assert heard.warnings == [f"{tmp_path}: {said}"]

@@ -692,7 +692,7 @@ def test_a_mixed_folder_names_what_it_left_aside(tmp_path: Path, heard) -> None:
         put(tmp_path / f"line{number}.png", picture(number))
         put(tmp_path / f"line{number}.gt.txt", "x")
     assert open_source(tmp_path, heard).kind == "pages"
-    assert "1 page is read; left aside: 4 pairs (line0.gt.txt, …)" in heard.warnings[0]
+    assert "1 page is read; ignored: 4 pairs (line0.gt.txt, …)" in heard.warnings[0]
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ class PredictJournal:
             write_json(self._options, _with_hashes(plan))
         elif not resume:
             raise UsageError(
-                f"{self.part} holds lines of a run that was stopped: add --resume to go on, or"
+                f"{self.part} holds lines of a run that was stopped: add --resume to continue, or"
                 " delete it"
             )
         else:
@@ -81,7 +81,7 @@ class PredictJournal:
         except KeyboardInterrupt:
             raise Interrupted(
                 f"interrupted; {self.part} holds what was read, the same command with --resume"
-                " goes on"
+                " continues"
             ) from None
         except OSError as error:
             raise DataError(

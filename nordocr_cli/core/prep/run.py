@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from nordocr_cli.data.store import LineStoreWriter
     from nordocr_cli.data.unfinished import PrepJournal, Unfinished
 
-# `over_width = "auto"` squashes while 95 % of the over-wide crops keep at least half of their
+# `over_width = "auto"` squashes while 95 % of the too wide crops keep at least half of their
 # letters' width. Cropping costs more than it seems: the text still says what is no longer in the
 # picture.
 _AUTO_SQUASH_UP_TO = 2.0

@@ -44,7 +44,7 @@ class TrocrFolder:
                 )
 
     def require_geometry(self, geometry: Geometry) -> None:
-        """Raise UsageError when lines would be normalized otherwise than in the folder's own
+        """Raise UsageError when lines would be normalized differently than in the folder's own
         training.
         """
         if geometry.normalization != self.normalization:
