@@ -35,12 +35,16 @@ def peers_table() -> str:
 def finetune_table() -> str:
     """What `finetune` gained on real scans by the number of labelled lines."""
     lines = [
-        "| labelled lines | training | judged lines of the other half | CER | relative | exact |"
-        " verdict | CER of the guard set | verdict |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| labelled lines | training | change kept | judged lines of the other half | CER |"
+        " relative | exact | verdict | CER of the guard set | verdict |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for arm in _arms("finetune"):
-        cells = f"{arm['lines']:,} | {_training(arm)} | {_gain(arm)} | {_guard(arm)}"
+        # Earlier trials kept all of it.
+        kept = f"{arm['reported'].get('share', 1):.0%}"
+        cells = (
+            f"{arm['lines']:,} | {_training(arm)} | {kept} | {_gain(arm)} | {_guard(arm)}"
+        )
         lines.append(f"| {cells} |")
     return "\n".join(lines)
 
@@ -112,24 +116,35 @@ def _training(arm: Any) -> str:
 def lr_table() -> str:
     """What `--lr-range` suggested, and how a grid of rates did."""
     lines = [
-        "| task | suggested | result | best rate of the grid | result | noise | judged by |",
+        "| task | suggested | result | best rate of the grid | result | within a factor of 3 |"
+        " judged by |",
         "|---|---|---|---|---|---|---|",
     ]
     for task in _load("lr-range")["tasks"]:
-        by = task["judged_by"]
-        best = min(one[by] for one in task["grid"])
+        best = min(task["grid"], key=lambda one: one["mean"])
         own = task.get("with_suggested")
+        if task.get("within_factor_3"):
+            near = "of the best"
+        elif task.get("within_factor_3_of_tied"):
+            near = "of a tied one"
+        else:
+            near = "no"
         cells = [
             task["task"],
             f"{task['suggested']:.1e}" if own else "none",
-            f"{own[by]:.4f}" if own else "-",
+            _of_seeds(own) if own else "-",
             f"{task['best']:.1e}",
-            f"{best:.4f}",
-            f"{task['noise']:.4f}",
-            {"cer": "CER", "loss": "training loss"}[by],
+            _of_seeds(best),
+            near,
+            {"cer": "CER", "loss": "training loss"}[task["judged_by"]],
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _of_seeds(rate: Any) -> str:
+    """The mean of a rate's trainings, and their range."""
+    return f"{rate['mean']:.4f} ({rate['low']:.4f} to {rate['high']:.4f})"
 
 
 def others_table() -> str:
