@@ -5,7 +5,6 @@ never skipped.
 """
 
 import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ from typing import Any
 from nordocr_cli.charset import to_nfc
 from nordocr_cli.data.layouts.layout import (
     ILLEGIBLE_TEXTS,
+    MAX_COORDINATE,
     box_from_json,
     box_of_points,
     language_code,
@@ -169,7 +169,8 @@ def place_of_box(x: float, y: float, width: float, height: float) -> Place:
     """Return the place of an upright box on an image's only page. Raises ValueError when it has no
     area.
     """
-    if not all(map(math.isfinite, (x, y, width, height))) or width <= 0 or height <= 0:
+    is_near = all(abs(edge) <= MAX_COORDINATE for edge in (x, y, width, height))
+    if not is_near or width <= 0 or height <= 0:  # NaN is not near either
         raise ValueError(f"no area in box {[x, y, width, height]}")
     return Place(0, Outline.of_box(Box(x, y, width, height)))
 

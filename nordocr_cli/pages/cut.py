@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nordocr_cli.errors import DataError
+from nordocr_cli.limits import MAX_PAGE_PIXELS
 from nordocr_cli.pages.outline import Crop, Outline, direction
 from nordocr_cli.pixels import Pixels
 from nordocr_cli.records import Box
@@ -37,11 +38,12 @@ def cut_line(page: Pixels, outline: Outline, crop: Crop = "outline") -> Pixels:
 
     `page` is uint8 (H, W, 3) RGB or (H, W) gray. With `crop="box"` the line is the upright box
     around its outline, as the consumer cuts it. Parts outside of the page are filled with its edge.
-    Raises DataError when nothing of the outline lies on the page.
+    Raises DataError when nothing of the outline lies on the page, or it is larger than pages are.
     """
     if crop == "box" or outline.is_upright_box:
         cut = crop_box(page, outline.box)
     else:
+        _require_line_size(outline)
         around = _box_around(page, outline)
         left, top, right, bottom = around
         window = page[top:bottom, left:right]
@@ -53,6 +55,16 @@ def cut_line(page: Pixels, outline: Outline, crop: Crop = "outline") -> Pixels:
     if cut.ndim == 2:
         return np.repeat(cut[:, :, None], 3, axis=2)
     return cut
+
+
+def _require_line_size(outline: Outline) -> None:
+    """Raise DataError for an outline whose straightened line would take gigabytes."""
+    height, width = cut_size(outline)
+    if height * width > MAX_PAGE_PIXELS:
+        raise DataError(
+            f"a line of {height:,} x {width:,} pixels (height x width) has more than"
+            f" {MAX_PAGE_PIXELS:,}; are the regions those of another document?"
+        )
 
 
 def crop_box(page: Pixels, box: Box) -> Pixels:

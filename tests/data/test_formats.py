@@ -291,3 +291,14 @@ def test_a_page_whose_name_is_not_utf8_is_named(tmp_path: Path) -> None:
     assert json.loads(listed.read_bytes())["where"] == str(tmp_path / name)
     with pytest.raises(UsageError, match="not UTF-8; rename it"):
         parse_source(str(tmp_path / name))
+
+
+def test_coordinates_whose_sums_are_infinite_are_refused(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "page.png"), np.full((50, 40), 255, np.uint8))
+    for box in ([1e308] * 4, [1, 1, 1e300, 5]):
+        annotation = {"id": 1, "image_id": 1, "bbox": box, "text": "x"}
+        images = [{"id": 1, "file_name": "page.png", "width": 40, "height": 50}]
+        value = {"images": images, "annotations": [annotation]}
+        (tmp_path / "coco.json").write_text(json.dumps(value))
+        (entry,) = open_source(parse_source(str(tmp_path / "coco.json"))).entries()
+        assert "no area" in entry.problem

@@ -266,3 +266,11 @@ def test_a_high_box_alone_is_cut_as_it_is_and_a_high_polygon_turned():
     assert outline_of(box, text="Bankgiro 123-4567").is_upright_box
     for text in ("", "Bankgiro 123-4567"):
         assert abs(outline_of(box, corners, text=text).angle_degrees) == 90
+
+
+@pytest.mark.parametrize("side", [40_000, 1e8])
+@pytest.mark.parametrize("corners", [4, 5])
+def test_a_line_much_larger_than_a_page_is_refused_and_not_drawn(page, side, corners):
+    points = [(-side, -9), (9, -side), (side, 9), (9, side), (-side / 2, side / 2)]
+    with pytest.raises(DataError, match="are the regions those of another document"):
+        cut_line(page, Outline.of_polygon(points[:corners]))

@@ -3,7 +3,6 @@
 The readers are one module per format; readers.py holds their registry.
 """
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +30,8 @@ _CODES = {name: code for code, names in _LANGUAGES.items() for name in (code, *n
 ILLEGIBLE_TEXTS = ("###", "*")
 
 _MAX_PAGE_LINES = 10_000  # a newspaper has some thousand
+# Of a position, in pixels or units of a format: sums and products of larger ones may be infinite.
+MAX_COORDINATE = 1e9
 _MAX_POINTS = (
     100_000  # of one outline; one that follows each pixel of a line has ten thousand
 )
@@ -124,8 +125,8 @@ def box_from_json(value: Any, where: str) -> Box:
         raise DataError(
             f"{where}: bbox {value!r} is neither {{x, y, width, height}} nor [x0, y0, x1, y1]"
         ) from None
-    is_finite = all(map(math.isfinite, (x, y, width, height)))
-    if not is_finite or width <= 0 or height <= 0:
+    is_near = all(abs(edge) <= MAX_COORDINATE for edge in (x, y, width, height))
+    if not is_near or width <= 0 or height <= 0:  # NaN is not near either
         raise DataError(f"{where}: bbox {value!r} has no area")
     return Box(x, y, width, height)
 
