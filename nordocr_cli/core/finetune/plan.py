@@ -198,12 +198,12 @@ def _too_few(facts: DataFacts) -> str:
     found = f"{facts.lines} usable labelled lines"
     if facts.unusable:
         found = f"{found} (and {facts.unusable} rows that have no text or are damaged)"
-    wanted = (
+    remedy = (
         f"fine-tuning needs at least {MIN_LINES}, and some hundreds to show a difference"
     )
     if facts.lines == 0 and facts.unusable:
-        wanted = f"{wanted}. For scans without texts: nordocr adapt"
-    return f"{found}: {wanted}"
+        remedy = f"{remedy}. For scans without texts: nordocr adapt"
+    return f"{found}: {remedy}"
 
 
 def _start(model: str, characters: Counter[str]) -> tuple[Path, Contract]:

@@ -408,7 +408,7 @@ def _ahead(batches: "Iterator[ImageBatch]") -> "Iterator[ImageBatch]":
 
 
 def _batches(files: Iterable[Path], contents: Contents) -> "Iterator[ImageBatch]":
-    """Yield images, or why one cannot be read, as many at a time as a batch sorted by width wants
+    """Yield images, or why one cannot be read, as many at a time as a batch sorted by width needs
     and memory holds; few the first time, so that the network begins at once.
     """
     batch: ImageBatch = []

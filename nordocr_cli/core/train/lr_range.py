@@ -137,7 +137,7 @@ def _sweep(
     alone = DistributedContext()
     profile = with_fitting_batch(profile, request, device, precision, alone, progress)
     charset, steps = profile.load_charset(), request.max_steps or LR_RANGE_STEPS
-    # Compiled anew for each sweep, a network would take longer than its steps.
+    # Compiled again for each sweep, a network would take longer than its steps.
     settings = profile.train.model_copy(update={"compile": False})
     with ExitStack() as stack:
         data = open_train(profile, request, device, stack)

@@ -32,7 +32,7 @@ from nordocr_cli.models.trocr.folder import (
     require_extra,
     require_quantization,
 )
-from nordocr_cli.models.trocr.tokenizer import Pieces
+from nordocr_cli.models.trocr.tokenizer import TokenizerAdapter
 from nordocr_cli.progress import Progress
 from nordocr_cli.records import LineRow, Recognition
 from nordocr_cli.settings import TrocrModel
@@ -100,7 +100,7 @@ class TrOcr(LineNetwork):
         if load_in != "fp32":
             require_quantization(model)
         network = _load(self.folder.path, load_in)
-        self.pieces = Pieces(self.folder.path, network, self.folder.vocabulary)
+        self.pieces = TokenizerAdapter(self.folder.path, network, self.folder.vocabulary)
         _set_tokens(network, self.pieces)
         self.adapted: tuple[Adapted, ...] = ()
         if model.lora_rank:
@@ -537,7 +537,7 @@ def _quantization(load_in: str) -> dict[str, Any]:
     return {"quantization_config": config, "device_map": {"": device}}
 
 
-def _set_tokens(network: Any, pieces: Pieces) -> None:
+def _set_tokens(network: Any, pieces: TokenizerAdapter) -> None:
     """Write the token ids where transformers looks for them: what merge-lora saves generates as it
     does here.
     """

@@ -10,7 +10,7 @@ from nordocr_cli.errors import ArtifactError
 _MAXIMUM_NAMED = 12
 
 
-class Pieces:
+class TokenizerAdapter:
     """A tokenizer that keeps every character as it is. `start`, `pad` and `end` are token ids.
 
     A text begins with `start`, which in the released networks is the end's id, and is written
