@@ -21,9 +21,9 @@ from nordocr_cli.pages.ink import (
     letters_among,
 )
 from nordocr_cli.pages.leaders import Leader, find_leaders, painted_over
+from nordocr_cli.pages.missed_print import darkened, find_missed_print
 from nordocr_cli.pages.order import Span, paragraphs_of, reading_order, rows_of
 from nordocr_cli.pages.outline import Outline
-from nordocr_cli.pages.small_print import find_small_print
 from nordocr_cli.pages.specks import find_specks
 from nordocr_cli.pixels import Pixels
 from nordocr_cli.records import Point, Recognition
@@ -39,10 +39,10 @@ _MAXIMUM_DETECTED_PIXELS = 9_000_000
 # Larger pages, as of 600 dpi, are looked at smaller: A4 at 300 dpi has 9 million pixels.
 _MAXIMUM_ANALYSED_PIXELS = 10_000_000
 _REDUCED_BELOW_FACTOR = 0.85
-# Blocks of small print are looked at again where that makes them this many times larger; so many
-# pixels of a page at most.
+# Blocks of missed print are looked at again where that makes them this many times larger or darker;
+# so many pixels of a page at most.
 _CLEARLY_CLOSER = 1.3
-_MAXIMUM_SMALL_PRINT_PIXELS = 4_000_000
+_MAXIMUM_MISSED_PIXELS = 4_000_000
 # A box shows which way its text runs when one side is this many times as long as the other, and
 # how much the text slopes when it is longer still.
 _ASPECT_SHOWS_TURN = 1.8
@@ -292,9 +292,9 @@ class LineFinder:
         pieces = _joined_by_leaders(pieces, leaders, frame)
         outlines = [frame.outline(piece) for piece in (*pieces, *crosswise)]
         missed = uncovered(letters, outlines, mask.shape)
-        small = self._small_print(page, missed, outlines, letter_px, scale)
-        if small:
-            level = _sorted_out([frame.piece(box) for box in small])[0]
+        more = self._missed_print(page, missed, outlines, letter_px, scale)
+        if more:
+            level = _sorted_out([frame.piece(box) for box in more])[0]
             pieces += [_fitted(_level(piece), frame, mask) for piece in level]
             outlines = [frame.outline(piece) for piece in (*pieces, *crosswise)]
             missed = uncovered(letters, outlines, mask.shape)
@@ -309,7 +309,7 @@ class LineFinder:
         specks = find_specks(areas, outlines, mask.shape, letter_px)[:, :4]
         return PageLines(tuple(lines), quarter_turns, skew, share, specks=specks)
 
-    def _small_print(
+    def _missed_print(
         self,
         page: Pixels,
         missed: NDArray[np.int32],
@@ -317,16 +317,21 @@ class LineFinder:
         letter_px: float,
         scale: float,
     ) -> list[TextBox]:
-        """The text boxes in blocks of small print, which the detector missed at `scale`."""
+        """The text boxes in blocks of small or faint print that were missed at `scale`."""
         found: list[TextBox] = []
         looked_at = 0.0
-        for block in find_small_print(missed, letter_px, page.shape):
+        for block in find_missed_print(missed, letter_px, page.shape):
             pixels = (block.right - block.left) * (block.bottom - block.top)
             closer = detection_scale(block.letter_px, pixels)
             looked_at += pixels * closer**2
-            if closer < _CLEARLY_CLOSER * scale or looked_at > _MAXIMUM_SMALL_PRINT_PIXELS:
+            if looked_at > _MAXIMUM_MISSED_PIXELS:
                 continue
             part = page[block.top : block.bottom, block.left : block.right]
+            dark = darkened(part)
+            if dark is not None:
+                part = dark
+            elif closer < _CLEARLY_CLOSER * scale:
+                continue
             boxes = self._detector.detect(part, closer)
             on_page = [
                 replace(box, x=box.x + block.left, y=box.y + block.top) for box in boxes
