@@ -110,8 +110,8 @@ training/step.py
     Stepper._compiled: reduce-overhead  <- train_losses, train_speed
     Stepper._compiled: self.device.type == 'cpu'  <- train_losses, train_speed
     Stepper._mark_dynamic: torch.compiler.cudagraph_mark_step_begin  <- train_losses, train_speed
+    Stepper._share_of_loss: non_blocking=True  <- train_losses, train_speed
     Stepper._synchronization: nn.parallel.DistributedDataParallel  <- torchrun
-    Stepper.backward: non_blocking=True  <- train_losses, train_speed
 training/usage.py
     gpu_busy: nvidia-smi  <- train_speed
     gpu_busy: torch.cuda.get_device_properties  <- train_speed
