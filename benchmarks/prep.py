@@ -183,10 +183,8 @@ def timed(
     names = list(contestants)
     for number in range(rounds):
         for name in names[number % len(names) :] + names[: number % len(names)]:
-            began, spent = (
-                time.perf_counter(),
-                sum(os.times()[:4]),
-            )  # its own and its children's
+            # Its own and its children's.
+            began, spent = (time.perf_counter(), sum(os.times()[:4]))
             contestants[name]()
             clock[name].append(round(time.perf_counter() - began, 3))
             processor[name].append(round(sum(os.times()[:4]) - spent, 3))

@@ -3,9 +3,8 @@
 import os
 from pathlib import Path
 
-_CGROUP_QUOTA = Path(
-    "/sys/fs/cgroup/cpu.max"
-)  # of version 2: "200000 100000", or "max 100000"
+# Of version 2: "200000 100000", or "max 100000"
+_CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
 def usable_cores(quota_file: Path = _CGROUP_QUOTA) -> int:

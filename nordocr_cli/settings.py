@@ -290,9 +290,8 @@ class MambaModel(ModelTable):
     # .bin); empty = random.
     backbone_weights: str = ""
     features: int = Field(512, ge=1)
-    adapter_rank: int = Field(
-        64, ge=0
-    )  # of the adapter after each block of layer1-4; 0 = none
+    # Of the adapter after each block of layer1-4; 0 = none.
+    adapter_rank: int = Field(64, ge=0)
     use_lora: bool = True  # on in_proj and x_proj of the Mamba blocks
     lora_rank: int = Field(16, ge=1)
     layers: int = Field(4, ge=1)
@@ -416,9 +415,8 @@ class TrocrModel(ModelTable):
     # Patterns on the names of the linear layers that get an adapter, as in train.trainable:
     # `decoder.*.q_proj` is the decoder's.
     lora_target_modules: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "out_proj")
-    max_target_length: int = Field(
-        256, ge=2
-    )  # tokens of the longest label, its end counted
+    # Tokens of the longest label, its end counted.
+    max_target_length: int = Field(256, ge=2)
     # tokens that a reading has at most, beginning and end counted
     generation_max_length: int = Field(256, ge=2)
 
@@ -552,15 +550,12 @@ class Augment(Table):
     join: float = Field(0.15, ge=0, le=1)
     max_join_gap_px: int = Field(160, ge=8)
     squeeze: float = Field(0.3, ge=0, le=1)  # narrower or wider, up to 1.3 times
-    crop: float = Field(
-        0.3, ge=0, le=1
-    )  # a box a little too large or too small, on each side
-    neighbour: float = Field(
-        0.05, ge=0, le=1
-    )  # pieces of other lines at the edges, paper between
-    resample: float = Field(
-        0.15, ge=0, le=1
-    )  # another resolution and back, by other resamplers
+    # A box a little too large or too small, on each side.
+    crop: float = Field(0.3, ge=0, le=1)
+    # Pieces of other lines at the edges, paper between.
+    neighbour: float = Field(0.05, ge=0, le=1)
+    # Another resolution and back, by other resamplers.
+    resample: float = Field(0.15, ge=0, le=1)
     blur: float = Field(0.1, ge=0, le=1)
     brightness: float = Field(0.2, ge=0, le=1)  # and contrast
     noise: float = Field(0.1, ge=0, le=1)

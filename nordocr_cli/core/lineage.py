@@ -23,10 +23,8 @@ from nordocr_cli.runtime.backends.tensorrt.engine_file import read_sidecar
 _MODELS = (".safetensors", ".onnx", ".engine")
 _CHECKPOINTS = (".pth", ".pt", ".ckpt")
 _REPORTS = (".json", ".html")
-_SIDECARS = (
-    ".contract.json",
-    ".engine.json",
-)  # they repeat the content of the file next to them
+# They repeat the content of the file next to them.
+_SIDECARS = (".contract.json", ".engine.json")
 _MAX_REPORT_BYTES = 64 << 20
 _MAX_FILES = 10_000  # in the folders that are given
 _STORE_SUFFIX = ".lmdb"

@@ -51,9 +51,8 @@ def pixel_waste(
     fixed = 1 - float(used.mean()) / geometry.max_width
 
     aspect = np.asarray(widths_px, dtype=np.float64) / height_px
-    strip = np.minimum(
-        aspect, 1 / aspect
-    )  # share of a square that a line of this aspect covers
+    # Share of a square that a line of this aspect covers.
+    strip = np.minimum(aspect, 1 / aspect)
     square = 1 - float(strip.mean())
 
     squashed = float((widths > geometry.max_width).mean())

@@ -26,10 +26,8 @@ _MAX_SQUEEZE = 1.3  # range of the factor by which a line becomes narrower or wi
 # Minimum CTC frames of a squeezed line, as a multiple of those that its label needs.
 _MIN_FRAMES = 1.5
 _MAX_MARGIN_PX = 24  # paper that a loose box adds at the left and right of the line
-_BOX_ROWS = (
-    -2,
-    4,
-)  # rows that a wrong box removes or adds above and below, at height 32
+# Rows that a wrong box removes or adds above and below, at height 32.
+_BOX_ROWS = (-2, 4)
 _INK_ROWS = 1  # how many of the removed rows may hold ink: a ring or a dot is taller
 _BOX_COLUMNS = 6  # columns, of paper only, that a tight box removes at either end
 _STRIP_ROWS = (1, 4)  # rows of a neighbouring line, from and to

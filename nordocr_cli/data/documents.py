@@ -169,9 +169,8 @@ class Document(Sequence[Pixels]):
             raise DataError(
                 f"{where}: damaged image (its header is no TIFF's); save the page again"
             ) from None
-        except (
-            Exception
-        ) as error:  # a decoder fed with damaged bytes raises almost anything
+        except Exception as error:
+            # A decoder fed with damaged bytes raises almost anything.
             raise DataError(
                 f"{where}: damaged image ({error}); save the page again"
             ) from error
@@ -293,11 +292,8 @@ def _tiff_pages(content: bytes, path: Path, limits: Limits) -> tuple[list[int], 
             is_page, offset = _tiff_directory(content, offset, form)
             if is_page:
                 pages.append(number)
-    except (
-        struct.error,
-        IndexError,
-        OverflowError,
-    ):  # an offset of BigTIFF of over 63 bits
+    except (struct.error, IndexError, OverflowError):
+        # An offset of BigTIFF of over 63 bits.
         cut = f"{path}: the TIFF is cut off after page {len(visited) - bool(visited)}"
         cut += f" ({len(content)} bytes); copy the file again"
         complete = [number for number in pages if number < len(visited)]

@@ -160,9 +160,8 @@ def _strips_that_end_early(
         for strip in strips
     )
     if is_row_different.any():
-        differing = max(
-            differing, 1
-        )  # Pillow turns an image upright, and its strips with it
+        # Pillow turns an image upright, and its strips with it.
+        differing = max(differing, 1)
     return max(differing, min(more_errors, len(strips)))
 
 

@@ -67,9 +67,8 @@ def encode_line(image: Pixels) -> EncodedLine:
     return _encoded(record, image)
 
 
-@lru_cache(
-    maxsize=4096
-)  # a store has few different widths, and the loader asks for each line
+# A store has few different widths, and the loader asks for each line.
+@lru_cache(maxsize=4096)
 def netpbm_header(height: int, width: int, is_gray: bool) -> bytes:
     """Return the header of a line's record, before the pixels: PGM when it is gray, else PPM."""
     kind = 5 if is_gray else 6
@@ -108,9 +107,8 @@ def _is_gray(image: Pixels) -> bool:
     red = image[..., 0]
     green = image[..., 1]
     blue = image[..., 2]
-    if not np.array_equal(
-        red[0], green[0]
-    ):  # most colour images already have colour in their first row
+    if not np.array_equal(red[0], green[0]):
+        # Most colour images already have colour in their first row.
         return False
     return np.array_equal(red, green) and np.array_equal(green, blue)
 

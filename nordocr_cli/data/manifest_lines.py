@@ -99,9 +99,8 @@ class ManifestLines(AbstractContextManager["ManifestLines"]):
         entry = self._entries[index]
         if entry.place is None:
             raise ValueError(f"{entry.where}: the line does not stand on a page")
-        all_of_it = Outline.of_box(
-            Box(0, 0, MAX_PAGE_SIDE, MAX_PAGE_SIDE)
-        )  # cut at its edges
+        # Cut at its edges.
+        all_of_it = Outline.of_box(Box(0, 0, MAX_PAGE_SIDE, MAX_PAGE_SIDE))
         return self.source.crop(
             replace(entry, place=replace(entry.place, outline=all_of_it))
         )

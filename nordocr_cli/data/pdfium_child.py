@@ -173,9 +173,8 @@ class _OpenDocument:
         for item in _objects(page):
             if item.type == _RAW.FPDF_PAGEOBJ_IMAGE:
                 images.append(item)
-            elif (
-                item.type != _RAW.FPDF_PAGEOBJ_FORM
-            ):  # what a form holds is listed after it
+            elif item.type != _RAW.FPDF_PAGEOBJ_FORM:
+                # What a form holds is listed after it.
                 other_objects += 1
         sizes = [image.get_px_size() for image in images]
         self._largest_pixels = max((width * height for width, height in sizes), default=0)

@@ -99,9 +99,8 @@ class PdfiumProcess:
     ) -> tuple[dict[str, Any], bytes]:
         try:
             answer, pixels = self._answer(request, content)
-        except (
-            BaseException
-        ):  # Ctrl-C, for example: the rest of the answer is still in the pipe
+        except BaseException:
+            # Ctrl-C, for example: the rest of the answer is still in the pipe.
             self._discard()
             raise
         if answer is None:

@@ -128,9 +128,8 @@ def beam_search(
         stay_character = np.where(last == BLANK, -np.inf, in_character + frame[last])
         grown = total[:, None] + frame  # (K, C)
         rows = np.arange(len(nodes))
-        grown[rows, last] = (
-            in_blank + frame[last]
-        )  # the same character again: only across a blank
+        # The same character again: only across a blank.
+        grown[rows, last] = in_blank + frame[last]
         grown[:, BLANK] = -np.inf
         # A prefix that grows into another one of the beam adds to that one.
         position = {node: k for k, node in enumerate(nodes.tolist())}

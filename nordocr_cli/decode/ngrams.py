@@ -273,9 +273,8 @@ def count_ngrams(
     return CharacterNgrams(alphabet, _as_levels(counted, len(alphabet)))
 
 
-NgramCounts = tuple[
-    NDArray[np.uint64], NDArray[np.int64]
-]  # keys and counts of one order, (K,) each
+# Keys and counts of one order, (K,) each.
+NgramCounts = tuple[NDArray[np.uint64], NDArray[np.int64]]
 
 
 def _numbered(lines: Iterable[str], alphabet: str) -> NDArray[np.uint64]:

@@ -156,9 +156,8 @@ def _json_preset(text: str, path: Path) -> list[Preset]:
         return value
 
     try:
-        limits.parse_json(
-            text
-        )  # rejects what the second parsing, which keeps repeated keys, would accept
+        # Rejects what the second parsing, which keeps repeated keys, would accept.
+        limits.parse_json(text)
         value = json.loads(text, object_pairs_hook=unique)
     except ValueError as error:
         raise DataError(f"{path} is not readable JSON ({error})") from error

@@ -30,6 +30,7 @@ from nordocr_cli.data.documents import IMAGE_SUFFIXES
 from nordocr_cli.data.resize import network_input, pad_batch, read_image, resize_line
 from nordocr_cli.data.store import LineStore
 from nordocr_cli.decode.autoregressive import END, greedy_decoder
+from nordocr_cli.deploy.onnx_bounds import bounded_session
 from nordocr_cli.deploy.onnx_file import GOLDEN_INDEX as INDEX
 from nordocr_cli.deploy.onnx_file import golden_path, require_golden_name
 from nordocr_cli.deploy.parity import FP32_TOLERANCE, sixteen_bit_share
@@ -224,9 +225,7 @@ def check_golden(folder: Path, onnx: Path, *, name: str | None = None) -> int:
                 f"{what} was made with another {onnx.name} (another sha256); {_AGAIN}"
             )
         contract = read_contract(onnx)
-        session = onnxruntime.InferenceSession(
-            str(onnx), providers=["CPUExecutionProvider"]
-        )
+        session = bounded_session(str(onnx), onnxruntime.SessionOptions())
         for case in index["cases"]:
             _check_case(folder, case, contract, session, f"{what}, case {case['name']}")
     except ArtifactError:

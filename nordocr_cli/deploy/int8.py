@@ -77,9 +77,8 @@ def quantize(
         target = Path(folder) / "int8.onnx"
         onnx.save(model, source)
         warnings.simplefilter("ignore")
-        logging.disable(
-            logging.WARNING
-        )  # it recommends a preparation that changes nothing here
+        # It recommends a preparation that changes nothing here.
+        logging.disable(logging.WARNING)
         try:
             quantize_dynamic(
                 source,

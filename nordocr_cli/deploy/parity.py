@@ -205,6 +205,7 @@ def open_file(path: Path, contract: Contract, what: str, threads: int = 0) -> Ru
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     from nordocr_cli.data.resize import network_input
+    from nordocr_cli.deploy.onnx_bounds import WATCH, bounded_session
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -212,9 +213,7 @@ def open_file(path: Path, contract: Contract, what: str, threads: int = 0) -> Ru
         3  # errors only: fp16 on a CPU warns at every node that is cast
     )
     try:
-        session = onnxruntime.InferenceSession(
-            str(path), options, providers=["CPUExecutionProvider"]
-        )
+        session = bounded_session(str(path), options)
     except (
         state.Fail,
         state.InvalidGraph,
@@ -233,7 +232,8 @@ def open_file(path: Path, contract: Contract, what: str, threads: int = 0) -> Ru
             )
         }
         try:
-            output: NDArray[np.floating[Any]] = session.run(None, feed)[0]
+            with WATCH.call() as run_options:
+                output: NDArray[np.floating[Any]] = session.run(None, feed, run_options)[0]
         except (state.Fail, state.RuntimeException, state.InvalidArgument) as error:
             shape = f"{images.shape[0]}x{images.shape[3]} px"
             raise ArtifactError(

@@ -136,9 +136,8 @@ def move_head(
         rows = torch.empty(classes, embedding.shape[1])
         rows = rows.normal_(std=float(embedding.std()), generator=generator).to(embedding)
         rows[to_rows] = embedding[from_rows]
-        special = embedding[
-            len(weight) :
-        ]  # rows of what is no class, such as the beginning
+        # Rows of what is no class, such as the beginning.
+        special = embedding[len(weight) :]
         moved[network.class_embedding] = torch.cat([rows, special])
     return moved, report
 

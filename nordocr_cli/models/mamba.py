@@ -78,12 +78,10 @@ class MambaMixer(nn.Module):
         nn.init.uniform_(self.dt_proj.weight, -(self.dt_rank**-0.5), self.dt_rank**-0.5)
         low, high = (math.log(bound) for bound in _DELTA_RANGE)
         delta = torch.empty_like(self.dt_proj.bias).uniform_(low, high).exp()
-        self.dt_proj.bias.copy_(
-            delta + (-(-delta).expm1()).log()
-        )  # the inverse of softplus
-        self.out_proj.weight.div_(
-            math.sqrt(layers)
-        )  # the residual stream adds up over the layers
+        # The inverse of softplus.
+        self.dt_proj.bias.copy_(delta + (-(-delta).expm1()).log())
+        # The residual stream adds up over the layers.
+        self.out_proj.weight.div_(math.sqrt(layers))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, L, C) to (N, L, C)."""

@@ -97,9 +97,8 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], Contract]:
     """
     path = find_weights(path)
     require_regular_file(path, "weights file")
-    safetensors_metadata(
-        path
-    )  # a header of millions of tensors is refused before it is parsed
+    # A header of millions of tensors is refused before it is parsed.
+    safetensors_metadata(path)
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}

@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 
 from nordocr_cli.records import Box, Point
 
-Crop = Literal[
-    "outline", "box"
-]  # how a line is cut: along its outline, or the box around it
+# How a line is cut: along its outline, or the box around it.
+Crop = Literal["outline", "box"]
 CROP_RULES: tuple[Crop, ...] = ("outline", "box")
 
 # PaddleOCR turns a quadrilateral this many times as high as wide by a quarter before it is read.

@@ -104,9 +104,8 @@ class DistributedContext:
             dist.destroy_process_group()
 
     def _all_reduce(self, value: float, operation: Any) -> float:
-        cell = torch.tensor(
-            value, dtype=torch.float64
-        )  # on the CPU: does not wait for a GPU
+        # On the CPU: does not wait for a GPU.
+        cell = torch.tensor(value, dtype=torch.float64)
         dist.all_reduce(cell, operation)
         return float(cell)
 

@@ -399,9 +399,8 @@ class Trainer:
 
     def _save_after_error(self) -> str:
         """After an error: save if possible; return what is saved, and how to continue."""
-        if (
-            self.context.world_size == 1
-        ):  # several processes would have to save at the same time
+        if self.context.world_size == 1:
+            # Several processes would have to save at the same time.
             with suppress(DataError):  # the full disk that is reported already
                 self.save()
         folder = self.job.folder

@@ -139,9 +139,8 @@ class RunLog:
             *earlier.get("sessions", []),
             {"started": _now(), "argv": sys.argv[1:], "from_step": step},
         ]
-        earlier.pop(
-            "result", None
-        )  # it is there again when this session has come to the end
+        # It is there again when this session has come to the end.
+        earlier.pop("result", None)
         self.facts = {**earlier, **facts, "sessions": sessions}
         if wandb_project:
             self.facts["wandb"] = {

@@ -74,9 +74,8 @@ def _write(picture: Pixels, line: ReadLine, text: str, share: float) -> None:
     first, second, _, fourth = quad_of(line.shape)
     height = float(np.hypot(fourth[0] - first[0], fourth[1] - first[1]))
     font = _font(max(_SMALLEST_PX, round(height * share)))
-    text = caption(
-        text, maximum=picture.shape[1]
-    )  # further ones lie outside of the picture
+    # Further ones lie outside of the picture.
+    text = caption(text, maximum=picture.shape[1])
     _, _, width, bottom = font.getbbox(text)
     if width < 1 or bottom < 1:
         return

@@ -96,9 +96,8 @@ def _obey_modes() -> None:
     """Give up the right of root to open every file, and keep its others: another user could not
     read the libraries of a Python in root's home folder.
     """
-    words = (
-        ctypes.c_uint32 * 6
-    )  # effective, permitted and inheritable rights, twice 32 of each
+    # Effective, permitted and inheritable rights, twice 32 of each.
+    words = ctypes.c_uint32 * 6
     header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # version 3 of the call, this process
     rights = words()
     libc = ctypes.CDLL(None, use_errno=True)

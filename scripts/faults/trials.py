@@ -184,9 +184,8 @@ def _serve(kind: Kind, trial: Trial, numbers: range, seed: str, writer: int) -> 
             line = _outcome(trial, number, random.Random(f"{seed}-{number}"))
             signal.setitimer(signal.ITIMER_REAL, 0)
             os.write(writer, line.replace("\n", " | ").encode("utf-8", "replace") + b"\n")
-        time.sleep(
-            3600
-        )  # the parent ends it, so that "ended by itself" always means a crash
+        # The parent ends it, so that "ended by itself" always means a crash.
+        time.sleep(3600)
     except BaseException:  # noqa: BLE001 - reported, and the child ends
         traceback.print_exc(file=sys.stderr)
     finally:

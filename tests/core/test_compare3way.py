@@ -401,9 +401,8 @@ def test_the_output_is_none_of_the_inputs(results, tmp_path):
     with pytest.raises(UsageError, match="name the same file"):
         outputs = Outputs(tmp_path / "x", tmp_path / "x")
         plan(CompareRequest(TIFF, *sources, ReferenceSource(truth=TRUTH), outputs=outputs))
-    made = results[1].rename(
-        tmp_path / "out.svtrv2.json"
-    )  # where readings made now would be kept
+    # Where readings made now would be kept.
+    made = results[1].rename(tmp_path / "out.svtrv2.json")
     with pytest.raises(UsageError, match=r"out\.svtrv2\.json would overwrite the input"):
         engines = ReadingSource(model="tesseract"), ReadingSource(made)
         reference, outputs = ReferenceSource(truth=TRUTH), Outputs(tmp_path / "out.json")

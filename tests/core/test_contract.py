@@ -111,9 +111,8 @@ def test_changed_bytes_are_noticed(tiny_onnx, engine, tmp_path):
         tiny_onnx.with_name("model.contract.json").read_text(encoding="utf-8")
     )
     value["model"]["sha256"] = "0" * 64
-    write_sealed_json(
-        tmp_path / "model.contract.json", value
-    )  # elsewhere: nothing lies beside it
+    # Elsewhere: nothing lies beside it.
+    write_sealed_json(tmp_path / "model.contract.json", value)
     assert (
         compare_contracts(tmp_path / "model.contract.json", tiny_onnx).lineage
         == "both were made from the same parent"

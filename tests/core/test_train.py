@@ -786,9 +786,8 @@ def test_another_length_stretches_what_is_left_of_the_learning_rate(store, tmp_p
     every_step = profile("train.log_every=1", "train.eval_every=1000")
     with pytest.raises(Interrupted):
         core.train(every_step, request, stop=stop_after(6))
-    with pytest.raises(
-        Interrupted
-    ):  # after its tenth step, and to be gone on with as it is now
+    with pytest.raises(Interrupted):
+        # After its tenth step, and to be gone on with as it is now.
         core.train(
             None,
             TrainRequest(resume=tmp_path / "l", max_steps=24, device="cpu"),

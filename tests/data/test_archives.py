@@ -51,9 +51,8 @@ def tar_header(name, kind, size=0):
 def sparse_tar(path, claimed_bytes):
     """A tar of one sparse member: 512 bytes that claim to be `claimed_bytes`."""
     header = bytearray(tar_header("labels.tsv", tarfile.GNUTYPE_SPARSE, 512))
-    header[386:410] = (
-        b"00000000000\0" + b"%011o\0" % 512
-    )  # its only piece: offset and length
+    # Its only piece: offset and length.
+    header[386:410] = b"00000000000\0" + b"%011o\0" % 512
     header[483:495] = b"%011o\0" % claimed_bytes
     header[148:156] = b" " * 8
     header[148:156] = b"%06o\0 " % sum(header)

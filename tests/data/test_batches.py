@@ -247,9 +247,8 @@ def test_memory_is_used_again_but_never_while_a_batch_holds_it(stores):
 
 
 def test_ratios_mix_stores_and_use_each_line_equally_often(stores):
-    batches = batches_of(
-        stores, shuffle=True, ratios=[1.0, 3.0], seed=5
-    )  # of 37 and 23 lines
+    # Of 37 and 23 lines.
+    batches = batches_of(stores, shuffle=True, ratios=[1.0, 3.0], seed=5)
     seen = Counter()
     for epoch in range(12):
         lines = [int(i) for plan in batches.plan(epoch) for i in plan.lines]

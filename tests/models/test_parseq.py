@@ -407,9 +407,8 @@ def test_export_writes_as_many_positions_for_every_image(network, tmp_path, deco
         network.options = network.options.model_copy(
             update={"decode": decode, "refine": refine}
         )
-        crops.append(
-            np.full((32, 16, 3), 127, np.uint8)
-        )  # zeros, as the example of the trace
+        # Zeros, as the example of the trace.
+        crops.append(np.full((32, 16, 3), 127, np.uint8))
         network.head.bias.data[0] += first_margins(network, crops).median() + 1e-3
         behind = first_margins(network, crops)
         assert behind.min() < 0 < behind.max()  # some lines end at once, others do not

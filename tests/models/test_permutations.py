@@ -73,9 +73,8 @@ def test_short_labels_never_have_an_order_twice(characters):
     for seed in range(60):
         torch.manual_seed(seed)
         drawn = [tuple(order[1:-1]) for order in draw_orders(characters, 6).tolist()]
-        drawn[1] = drawn[0][
-            ::-1
-        ]  # the second ends with begin's neighbour, not with the end
+        # The second ends with begin's neighbour, not with the end.
+        drawn[1] = drawn[0][::-1]
         assert len(set(drawn)) == 6
         seen.update(drawn)
     assert seen == set(itertools.permutations(range(1, characters + 1)))

@@ -139,10 +139,8 @@ def test_nothing_is_stored_but_weights_and_statistics(network):
 
 
 def test_positions_of_narrow_and_wide_lines():
-    grid, index = (
-        torch.arange(4.0)[:, None, None] * 10,
-        torch.arange(8),
-    )  # positions 0, 10, 20, 30
+    # Positions 0, 10, 20, 30.
+    grid, index = (torch.arange(4.0)[:, None, None] * 10, torch.arange(8))
     read = stretched_positions(grid, index, torch.tensor([[3], [4], [8]]))[:, :, 0, 0]
     assert read[0, :3].tolist() == [0, 10, 20]
     assert read[1, :4].tolist() == [0, 10, 20, 30]

@@ -11,10 +11,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from nordocr_cli.artifact.probing import onnx_metadata, read_contract
+from nordocr_cli.deploy.onnx_bounds import CallWatch, memory_limit
 from nordocr_cli.deploy.onnx_file import file_bytes
 from nordocr_cli.errors import ArtifactError
 from nordocr_cli.runtime.backends.onnxruntime import runner as runners
-from nordocr_cli.runtime.backends.onnxruntime.bounds import CallWatch, memory_limit
 from nordocr_cli.runtime.runners import open_runner
 
 LINES = np.full((1, 3, 32, 64), 255, np.uint8), np.array([64])
@@ -84,7 +84,7 @@ def test_a_network_that_computes_for_years_is_ended(hostile, monkeypatch):
     )
     nodes = [helper.make_node("Loop", ["trips", "", "start"], ["extra"], body=body)]
     initializers = [constant("trips", 2**60), constant("start", 0, np.float32)]
-    monkeypatch.setattr(runners, "_WATCH", CallWatch(limit_s=0.5, looks_every_s=0.1))
+    monkeypatch.setattr(runners, "WATCH", CallWatch(limit_s=0.5, looks_every_s=0.1))
     runner = open_runner(hostile(nodes, initializers), threads=1)
     with pytest.raises(ArtifactError, match="1x3x32x64 .it takes longer than 0.5 s"):
         runner.run(*LINES)

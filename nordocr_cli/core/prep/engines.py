@@ -158,9 +158,8 @@ class Ray:
             data = self._ray.data.from_items(shards, override_num_blocks=len(shards))
             for found in data.map(elsewhere, fn_args=(shared,)).iter_rows():
                 shards_of[found["node"]] += 1
-                yield from pickle.loads(
-                    found["outcomes"]
-                )  # what our own function has pickled
+                # What our own function has pickled.
+                yield from pickle.loads(found["outcomes"])
         cores = int(self._ray.cluster_resources().get("CPU", 1))
         self._progress.note(
             f"Ray Data: {shards_of.total()} shards on {len(shards_of)} nodes with {cores} cores"

@@ -33,7 +33,7 @@ _MAX_PAGE_LINES = 10_000  # a newspaper has some thousand
 # Of a position, in pixels or units of a format: sums and products of larger ones may be infinite.
 MAX_COORDINATE = 1e9
 _MAX_POINTS = (
-    100_000  # of one outline; one that follows each pixel of a line has ten thousand
+    100_000  # of an outline; one that follows each pixel of a line has ten thousand
 )
 
 

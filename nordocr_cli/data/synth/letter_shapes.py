@@ -24,11 +24,8 @@ MINIMUM_AGREEMENT = 0.2
 
 # Letters whose shapes differ by size or by little else once they fill the same square.
 _ALIKE = ("oO0", "iIl1j", "Cc", "Ss5", "Vv", "Ww", "Xx", "Zz2", "Uu", "Kk", "Pp")
-_SLANTS = (
-    0.0,
-    0.15,
-    0.3,
-)  # columns by which a row moves, per row: italics are set upright first
+# Columns by which a row moves, per row: italics are set upright first.
+_SLANTS = (0.0, 0.15, 0.3)
 _MINIMUM_ASPECT = (
     3  # narrower shapes get white on both sides, so that an l does not fill the square
 )

@@ -135,9 +135,8 @@ def _has_onednn() -> bool:
     if not (torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()):
         return False
     try:
-        one = torch.ones(
-            1, 2, device="cpu"
-        )  # whatever device a network is just being built on
+        # Whatever device a network is just being built on.
+        one = torch.ones(1, 2, device="cpu")
         return _product(one, one).item() == 2
     except (AttributeError, RuntimeError, TypeError) as error:
         warnings.warn(

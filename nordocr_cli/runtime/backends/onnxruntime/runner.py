@@ -19,17 +19,16 @@ from nordocr_cli.artifact.sealing import require_onnx_digest
 from nordocr_cli.atomic import require_utf8
 from nordocr_cli.cores import usable_cores
 from nordocr_cli.data.resize import network_input
+from nordocr_cli.deploy.onnx_bounds import (
+    WATCH,
+    bounded_session,
+    memory_limit,
+)
 from nordocr_cli.deploy.onnx_file import INPUT_NAME
 from nordocr_cli.errors import ArtifactError, MissingBackendError
 from nordocr_cli.extras import install_line
 from nordocr_cli.limits import read_regular
 from nordocr_cli.profile import profile_from_json
-from nordocr_cli.runtime.backends.onnxruntime.bounds import (
-    AT_A_CALL,
-    CallWatch,
-    limit_memory,
-    memory_limit,
-)
 from nordocr_cli.runtime.backends.tensorrt.gpu_arch import local_arch
 from nordocr_cli.runtime.batch_checks import require_batch
 from nordocr_cli.runtime.device import Device, parse_device
@@ -39,7 +38,6 @@ _CPU = "CPUExecutionProvider"
 _CUDA = "CUDAExecutionProvider"
 _TENSORRT = "TensorrtExecutionProvider"
 _INSTALL = f"pip uninstall onnxruntime && {install_line('gpu')}"
-_WATCH = CallWatch()
 _NO_ROOM = "is smaller than requested bytes"
 _FLOATS = ("tensor(float)", "tensor(float16)")
 _INPUTS: dict[str, InputType] = {
@@ -174,7 +172,7 @@ class OnnxRuntimeRunner:
 
     def _call(self, pixels: NDArray[Any]) -> NDArray[Any]:
         """Return the output (N, T, C) of ONNX Runtime for `pixels` (N, 3, H, W)."""
-        with _WATCH.call() as options:
+        with WATCH.call() as options:
             try:
                 output: NDArray[Any] = self._session.run(
                     None, {self._input.name: pixels}, options
@@ -183,7 +181,7 @@ class OnnxRuntimeRunner:
                 shape = "x".join(map(str, pixels.shape))
                 why = _first_line(error)
                 if options.terminate:
-                    why = f"it takes longer than {_WATCH.limit_s:g} s"
+                    why = f"it takes longer than {WATCH.limit_s:g} s"
                 elif _NO_ROOM in why:
                     maximum = memory_limit() / 1e9
                     why = f"its networks need more than {maximum:.1f} GB; give smaller batches"
@@ -213,12 +211,10 @@ def _open_session(path: Path, model: bytes | Path, options: Any, requested: Devi
     source = str(model) if isinstance(model, Path) else model
 
     def session(*providers: Any) -> Any:
-        settings: dict[str, Any] = {}
         if not providers:
-            limit_memory(options)
-            settings["disabled_optimizers"] = AT_A_CALL
+            return bounded_session(source, options)
         return onnxruntime.InferenceSession(
-            source, options, providers=[*providers, _CPU], enable_fallback=0, **settings
+            source, options, providers=[*providers, _CPU], enable_fallback=0
         )
 
     available = onnxruntime.get_available_providers()

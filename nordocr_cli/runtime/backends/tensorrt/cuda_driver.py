@@ -12,10 +12,8 @@ from nordocr_cli.errors import MissingBackendError
 
 _LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 _OUT_OF_MEMORY = 2
-_CAPABILITY = (
-    75,
-    76,
-)  # the attributes of a device that hold the major and the minor number
+# The attributes of a device that hold the major and the minor number.
+_CAPABILITY = (75, 76)
 
 
 class Cuda:

@@ -37,11 +37,8 @@ from nordocr_cli.runtime.device import parse_device
 from nordocr_cli.runtime.protocols import Runner
 
 _AMPERE = (8, 0)
-_DTYPES = {
-    "float32": "FLOAT",
-    "float16": "HALF",
-    "uint8": "UINT8",
-}  # numpy's names and TensorRT's
+# Numpy's names and TensorRT's.
+_DTYPES = {"float32": "FLOAT", "float16": "HALF", "uint8": "UINT8"}
 
 
 @dataclass(frozen=True)
@@ -129,9 +126,8 @@ def open_engine(path: Path, device: str = "auto") -> "EngineRunner":
         raise MissingBackendError(
             f"{path}, built for {engine.arch}, is intact but cannot run: {error}"
         ) from None
-    here = arch_of(
-        cuda.capability
-    )  # that of the requested GPU: a machine may have several kinds
+    # That of the requested GPU: a machine may have several kinds.
+    here = arch_of(cuda.capability)
     if here is None:
         found = "this GPU's compute capability is {}.{}".format(*cuda.capability)
         raise MissingBackendError(

@@ -205,9 +205,8 @@ class LibraryEngine:
             raise MissingBackendError(
                 f"tesserocr cannot load {languages} from {self._data}: {error}"
             ) from error
-        api.SetVariable(
-            "debug_file", os.devnull
-        )  # otherwise it writes warnings about tiny images to stderr
+        # Otherwise it writes warnings about tiny images to stderr.
+        api.SetVariable("debug_file", os.devnull)
         return api
 
 

@@ -25,7 +25,7 @@ _LEAST_BYTES = 4 << 30
 # By the clock, on a busy machine: a batch of the widest lines takes a minute there.
 CALL_LIMIT_S = 600.0
 _LOOKS_EVERY_S = 5.0
-AT_A_CALL = ["ConstantFolding"]
+_AT_A_CALL = ["ConstantFolding"]
 
 
 def memory_limit() -> int:
@@ -37,12 +37,22 @@ def memory_limit() -> int:
     return max(_LEAST_BYTES, int(_SHARE_OF_MEMORY * total))
 
 
-def limit_memory(options: Any) -> None:
-    """Let the sessions that are opened with these options take their memory from the common pool,
-    which has a limit.
+def bounded_session(model: str | bytes, options: Any) -> Any:
+    """Open a model, a path or its bytes, on the CPU with `options`, an onnxruntime.SessionOptions.
+    It takes its memory from the common pool, which has a limit, and computes nothing while it is
+    opened. Raises ONNX Runtime's own errors.
     """
+    import onnxruntime
+
     _make_pool()
     options.add_session_config_entry("session.use_env_allocators", "1")
+    return onnxruntime.InferenceSession(
+        model,
+        options,
+        providers=["CPUExecutionProvider"],
+        enable_fallback=0,
+        disabled_optimizers=_AT_A_CALL,
+    )
 
 
 @cache
@@ -77,7 +87,8 @@ class CallWatch:
     def __init__(
         self, limit_s: float = CALL_LIMIT_S, looks_every_s: float = _LOOKS_EVERY_S
     ) -> None:
-        self.limit_s, self._looks_every_s = limit_s, looks_every_s
+        self.limit_s = limit_s
+        self._looks_every_s = looks_every_s
         self._lock = threading.Lock()
         self._calls: dict[int, tuple[float, Any]] = {}
         self._process = 0  # whose thread looks at the calls
@@ -111,3 +122,7 @@ class CallWatch:
                 for end, options in self._calls.values():
                     if time.monotonic() > end:
                         options.terminate = True
+
+
+# The watch of all sessions of this process.
+WATCH = CallWatch()
