@@ -22,6 +22,7 @@ from nordocr_cli.artifact.shipped import find_weights
 from nordocr_cli.charset import NORDIC, NORDIC_EXT
 from nordocr_cli.errors import ArtifactError, OldArtifactWarning, UsageError
 from nordocr_cli.geometry import Geometry
+from nordocr_cli.runtime.runners import open_runner
 
 CONTRACT = Contract(
     NORDIC,
@@ -134,6 +135,14 @@ def test_one_flipped_bit_in_a_sidecar_is_refused(tmp_path):
         except ArtifactError:
             continue
         assert found == value  # white space, or an escape of the same character
+
+
+def test_an_empty_onnx_file_is_called_empty(tmp_path):
+    empty = tmp_path / "empty.onnx"
+    empty.touch()
+
+    with pytest.raises(ArtifactError, match="empty file"):
+        open_runner(empty)
 
 
 def test_files_without_a_contract(tmp_path):

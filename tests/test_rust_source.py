@@ -245,7 +245,10 @@ def literals(draw, character):
 
 @given(st.data(), CHARACTERS)
 def test_any_array_between_any_comments_is_read(data, characters):
-    noise = lambda: data.draw(NOISE)  # noqa: E731 # drawn again at each place
+
+    def noise():  # drawn again at each place
+        return data.draw(NOISE)
+
     elements = "".join(
         f"{noise()}{data.draw(literals(character))}{noise()}," for character in characters
     )

@@ -114,6 +114,8 @@ def onnx_metadata(content: bytes, what: str) -> dict[str, str]:
     """Return the metadata of an ONNX model. Its graph is not looked at, so nothing in it can take
     memory or time. Raises ArtifactError when the bytes are no ONNX model.
     """
+    if not content:
+        raise ArtifactError(f"{what} is an empty file; export it again")
     found: dict[str, str] = {}
     try:
         for number, value in _protobuf_fields(memoryview(content)):

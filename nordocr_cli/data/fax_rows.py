@@ -37,6 +37,9 @@ _BYTE_COUNTS = 279
 # fax machines fill the time of a row of group 3 with up to 72.
 _ZEROS = {2: 32, 3: 256, 4: 32, 32771: 32}
 _OF_LIBTIFF = re.compile(rb"^\S*Fax\w*: .*\n", re.MULTILINE)
+# What libtiff says of the list of pages, under a name that nobody has given. data/documents.py
+# reads that list too, and reports what is wrong with it under the name of the document.
+_OF_PAGE_LIST = re.compile(rb"^TIFF\w*Directory: .*tempfile\.tif.*\n", re.MULTILINE)
 _STDERR = 2  # file descriptor
 # An image with more errors, as a share of its rows, is refused.
 _LARGEST_SHARE = 0.5
@@ -218,7 +221,8 @@ def _load(image: Image.Image) -> int:
             image.load()
         file.seek(0)
         messages = file.read()
-    _pass_on(_OF_LIBTIFF.sub(b"", messages))
+    of_others = _OF_PAGE_LIST.sub(b"", _OF_LIBTIFF.sub(b"", messages))
+    _pass_on(of_others)
     return len(_OF_LIBTIFF.findall(messages))
 
 

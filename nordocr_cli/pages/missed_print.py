@@ -62,6 +62,8 @@ def find_missed_print(
 
     small_px = letter_height(letters)
     letters = letters[letters[:, 3] <= _SAME_HEIGHT * small_px]
+
+    # Letters that touch each other on the map, each grown by half of the reach, are one block.
     block_map = np.zeros((-(-shape[0] // _COARSE), -(-shape[1] // _COARSE)), np.uint8)
     reach = _REACH * small_px / 2
     for left, top, width, height_px, _ in letters.tolist():
@@ -71,10 +73,12 @@ def find_missed_print(
             int((top + height_px + reach) / _COARSE),
         )
         cv2.rectangle(block_map, first, last, 1, cv2.FILLED)
+
     count, labels = cv2.connectedComponents(block_map)
     x = (letters[:, 0] + letters[:, 2] // 2) // _COARSE
     y = (letters[:, 1] + letters[:, 3] // 2) // _COARSE
     numbers = labels[y, x]
+
     sizes = np.bincount(numbers, minlength=count)
     largest_first = np.argsort(-sizes, kind="stable")[:_MAXIMUM_BLOCKS]
     return [

@@ -3,6 +3,7 @@
 import io
 import os
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,9 +11,11 @@ from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
 from nordocr_cli.data import fax_rows
+from nordocr_cli.data.documents import read_pages
 from nordocr_cli.data.resize import decode_image
 from nordocr_cli.errors import DamagedImageWarning, DataError
 
+SAMPLES = Path(__file__).parents[2] / "samples"
 CODES = ("group3", "group4", "tiff_ccitt")
 
 
@@ -128,6 +131,18 @@ def test_what_others_write_to_stderr_meanwhile_is_kept(capfd, monkeypatch):
 
     np.testing.assert_array_equal(decoded[:, :, 0] > 128, pixels)
     assert "from another thread" in capfd.readouterr().err
+
+
+def test_a_cut_list_of_pages_is_reported_under_the_name_of_the_document(tmp_path, capfd):
+    cut = tmp_path / "cut.tif"
+    cut.write_bytes((SAMPLES / "doc/dev_doc.tif").read_bytes()[:220_000])
+
+    document = read_pages(cut)
+    for index in range(2):
+        document.page(index)
+
+    assert "tempfile" not in capfd.readouterr().err
+    assert "cut.tif" in document.cut
 
 
 @pytest.mark.parametrize("has_memory_files", [True, False])

@@ -182,7 +182,10 @@ def test_the_loss_is_the_authors(monkeypatch):
         found.answers.chunk(2, 1),
     )
     count = torch.tensor([next_subs.shape[1]])
-    ignore = lambda label: label.masked_fill(label == -100, 128)  # noqa: E731
+
+    def ignore(label):
+        return label.masked_fill(label == -100, 128)
+
     expected = theirs.train()(
         features.flatten(1, 2),
         [None, next_subs, ignore(next_label), count, pre_subs, ignore(pre_label), count],

@@ -87,7 +87,9 @@ def test_names_and_shapes_are_those_of_the_released_weights():
     def linear(name, rows, columns):
         return {f"{name}.weight": (rows, columns), f"{name}.bias": (rows,)}
 
-    norm = lambda name: {f"{name}.weight": (384,), f"{name}.bias": (384,)}  # noqa: E731
+    def norm(name):
+        return {f"{name}.weight": (384,), f"{name}.bias": (384,)}
+
     expected = {
         "pos_queries": (1, 26, 384),
         "encoder.pos_embed": (1, 128, 384),

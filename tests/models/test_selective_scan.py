@@ -32,7 +32,10 @@ def reference(x, delta, a, b, c):
 def arguments(lines, length, channels=6, states=4, dtype=torch.float64):
     """x, delta, A, B, C as a trained block has them: decays from nearly 1 to nearly 0."""
     generator = torch.Generator().manual_seed(length)
-    draw = lambda *shape: torch.randn(*shape, generator=generator, dtype=dtype)  # noqa: E731
+
+    def draw(*shape):
+        return torch.randn(*shape, generator=generator, dtype=dtype)
+
     delta = (draw(lines, length, channels) * 2 - 3).exp()
     a = -torch.arange(1, states + 1, dtype=dtype).repeat(channels, 1)
     return [
